@@ -1,0 +1,65 @@
+
+namespace Amy.Async.Compat;
+
+#if NETSTANDARD2_0
+/// <summary>The work item of the thread pool, which netstandard2.0 does not have.</summary>
+internal interface IThreadPoolWorkItem
+{
+    void Execute();
+}
+#endif
+
+/// <summary>Services of the runtime that netstandard2.0 lacks or has under a slower form.</summary>
+internal static class Runtime
+{
+#if NETSTANDARD2_0
+    private static readonly WaitCallback s_execute = static item => ((IThreadPoolWorkItem)item!).Execute();
+
+    internal static void QueueToPool(IThreadPoolWorkItem item) => ThreadPool.UnsafeQueueUserWorkItem(s_execute, item);
+
+    internal static CancellationTokenRegistration Register(Action<object?> callback, object state, CancellationToken token)
+    {
+        // Without UnsafeRegister the context is captured here, unless its flow is suppressed already.
+        return token.Register(callback, state, useSynchronizationContext: false);
+    }
+
+    // Dispose waits for a callback that is running on another thread. Ours sets a bit and queues, and waits for nobody.
+    internal static void Unregister(CancellationTokenRegistration registration) => registration.Dispose();
+
+    internal static void StartWithoutContext(Thread thread, object state)
+    {
+        if (ExecutionContext.IsFlowSuppressed())
+        {
+            thread.Start(state);
+            return;
+        }
+        using (ExecutionContext.SuppressFlow()) thread.Start(state);
+    }
+
+    /// <summary>Runs a work item so that the execution context it leaves behind is not seen by the next.</summary>
+    internal static void Restore(ExecutionContext? context)
+    {
+        // There is no Restore here; WorkItem.Run isolates each item instead (see IsolateItems).
+    }
+
+    /// <summary>Whether each item must run inside <see cref="ExecutionContext.Run"/> because a context cannot be restored.</summary>
+    internal const bool IsolateItems = true;
+#else
+    internal static void QueueToPool(IThreadPoolWorkItem item) => ThreadPool.UnsafeQueueUserWorkItem(item, preferLocal: false);
+
+    internal static CancellationTokenRegistration Register(Action<object?> callback, object state, CancellationToken token) =>
+        token.UnsafeRegister(callback, state);
+
+    // Never blocks: a callback in progress on another thread goes on.
+    internal static void Unregister(CancellationTokenRegistration registration) => registration.Unregister();
+
+    internal static void StartWithoutContext(Thread thread, object state) => thread.UnsafeStart(state);
+
+    internal static void Restore(ExecutionContext? context)
+    {
+        if (context is not null) ExecutionContext.Restore(context);
+    }
+
+    internal const bool IsolateItems = false;
+#endif
+}

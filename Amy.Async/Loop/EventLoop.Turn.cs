@@ -1,0 +1,206 @@
+using System.Diagnostics;
+using System.Runtime.ExceptionServices;
+using Amy.Async.Compat;
+
+namespace Amy.Async;
+
+// The turn: posted work, timers, wait, dispatch. Everything here runs on the loop's thread.
+//
+// Fairness. One turn runs at most MaxItems posted items and MaxTimers timers before it polls, and dispatches one batch of
+// events. Each of these pieces of user code may complete Budget operations at once; what exceeds it goes through the queue.
+// So the longest wait of a ready connection is bounded by the number of others, not by what one of them does.
+public sealed partial class EventLoop
+{
+    private const int MaxItems = 256;
+    private const int MaxTimers = 256;
+    private const int Budget = 64;
+
+    private readonly WorkQueue _queue = new();
+    private readonly TimerQueue _timers = new();
+    private readonly SpinPolicy _spin;
+    private int _budget = Budget;
+    private ExecutionContext? _baseContext; // what user code finds, unless its own context flows
+    private ExceptionDispatchInfo? _fatal;
+
+    // Written by the loop's thread only, read by Statistics.
+    private long _turns;
+    private long _postsRun;
+    private long _events;
+    private long _resumes;
+    private long _timersFired;
+    private long _budgetYields;
+    private long _acceptBackoffs; // Interlocked
+
+    private void Turn()
+    {
+        _turns++;
+        _poller.ClearWake(); // before the queue is looked at: whoever adds later wakes anew
+        RunPosted();
+        RunTimers();
+        WaitAndDispatch();
+    }
+
+    private void RunPosted()
+    {
+        _queue.Refill();
+        for (var i = 0; i < MaxItems && _queue.TryTake(out var item) && _fatal is null; i++) Run(item);
+    }
+
+    private void RunTimers()
+    {
+        if (_timers.Count == 0) return;
+        var now = _clock.Now();
+        for (var i = 0; i < MaxTimers && _fatal is null && _timers.TryTakeDue(now, out var timer); i++)
+        {
+            _timersFired++;
+            timer!.Fire();
+        }
+    }
+
+    private void WaitAndDispatch()
+    {
+        if (_stopRequested || _fatal is not null) return;
+        var timeout = TimeToSleep();
+        if (timeout == 0) Dispatch(_poller.Collect(0));
+        else if (_spin.ShouldSpin()) SpinThenWait(timeout);
+        else Dispatch(_poller.Collect(timeout));
+    }
+
+    /// <summary>Nanoseconds until there is something to do without an event; 0: at once; negative: never.</summary>
+    private long TimeToSleep()
+    {
+        // The sleep handshake: the queue is seen empty here, then Collect's compare-exchange; whoever adds in between has
+        // woken the poller before it (see Poller._wake).
+        if (_queue.HasWork) return 0;
+        if (_timers.Count == 0) return -1;
+        var deadline = _timers.NextDeadline;
+        return deadline == long.MaxValue ? -1 : Math.Max(0, deadline - _clock.Now());
+    }
+
+    private void SpinThenWait(long timeout)
+    {
+        var events = _poller.Collect(0); // costs no look at the clock when there is something
+        if (events > 0)
+        {
+            Dispatch(events);
+            return;
+        }
+        var start = _clock.Now();
+        var end = start;
+        var due = timeout < 0 ? long.MaxValue : start + timeout;
+        var work = false;
+        while (events == 0 && !(work = _queue.HasWork || end >= due) && (_spin.Always || end - start < _spin.Bound))
+        {
+            events = _poller.Collect(0);
+            end = _clock.Now();
+        }
+        if (events == 0 && !work)
+        {
+            _spin.Record(start, end, paid: false);
+            Dispatch(_poller.Collect(timeout < 0 ? timeout : Math.Max(0, due - end)));
+            return;
+        }
+        var before = _resumes + _postsRun;
+        Dispatch(events);
+        // Edges that nobody awaited (AF_UNIX makes one per read of the peer's) do not count as paid.
+        _spin.Record(start, end, work || _resumes + _postsRun > before);
+    }
+
+    private void Dispatch(int events)
+    {
+        _events += events;
+        for (var i = 0; i < events && _fatal is null; i++)
+            if (_poller.Event(i, out var readiness) is AwaitableSource source) source.OnReady(readiness);
+    }
+
+    // ---- running user code
+
+    private Action<object, object?>? _runCallback; // the arguments of InContext, which must not be a closure
+    private object? _runTarget;
+    private object? _runState;
+
+    private static readonly ContextCallback s_inContext = static loop => ((EventLoop)loop!).InContext();
+
+    private static readonly Action<object, object?> s_continue = static (continuation, state) => ((Action<object?>)continuation)(state);
+
+    private void Run(in WorkItem item)
+    {
+        _postsRun++;
+        Invoke(item.Run, item.Target, item.State, item.Context);
+    }
+
+    /// <summary>
+    /// Resumes an awaiting method in the dispatch, under the loop's context, or without one, so that Task continuations of
+    /// libraries further up are inlined too and do not leave for the thread pool.
+    /// </summary>
+    internal void Resume(Action<object?> continuation, object? state, ExecutionContext? flow, bool withContext)
+    {
+        if (!IsCurrent) // the loop has stopped, and the last completions run on the thread pool
+        {
+            Operation.Run(continuation, state, flow);
+            return;
+        }
+        _resumes++;
+        if (!withContext) SynchronizationContext.SetSynchronizationContext(null);
+        Invoke(s_continue, continuation, state, flow);
+    }
+
+    private void Invoke(Action<object, object?> run, object target, object? state, ExecutionContext? context)
+    {
+        _budget = Budget;
+        try
+        {
+            if (context is null && !Runtime.IsolateItems) run(target, state);
+            else
+            {
+                _runCallback = run;
+                _runTarget = target;
+                _runState = state;
+                ExecutionContext.Run(context ?? _baseContext!, s_inContext, this);
+            }
+        }
+        catch (Exception e)
+        {
+            OnUnhandled(e);
+        }
+        RestoreContexts();
+    }
+
+    private void InContext()
+    {
+        var (run, target, state) = (_runCallback!, _runTarget!, _runState);
+        _runCallback = null;
+        _runTarget = _runState = null;
+        run(target, state);
+    }
+
+    // What one item leaves behind is not seen by the next.
+    private void RestoreContexts()
+    {
+        if (SynchronizationContext.Current != _context) SynchronizationContext.SetSynchronizationContext(_context);
+        if (ExecutionContext.Capture() != _baseContext) Runtime.Restore(_baseContext);
+    }
+
+    private void OnUnhandled(Exception exception)
+    {
+        var handled = false;
+        try
+        {
+            handled = _unhandledException is not null && _unhandledException(exception);
+        }
+        catch (Exception e)
+        {
+            exception = new AggregateException("The handler of unhandled exceptions failed.", exception, e);
+        }
+        if (!handled) _fatal ??= ExceptionDispatchInfo.Capture(exception);
+    }
+
+    /// <summary>Takes one from the budget of operations that complete at once. False: it is used up.</summary>
+    internal bool SpendBudget()
+    {
+        Debug.Assert(IsCurrent);
+        if (--_budget >= 0) return true;
+        _budgetYields++;
+        return false;
+    }
+}

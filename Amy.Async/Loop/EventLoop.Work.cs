@@ -1,0 +1,182 @@
+using System.Diagnostics;
+using Amy.Async.Compat;
+
+namespace Amy.Async;
+
+// Work that comes from outside the dispatch: posted actions, invocations, delays.
+public sealed partial class EventLoop
+{
+    private static readonly Action<object, object?> s_runAction = static (action, _) => ((Action)action)();
+    private static readonly WaitCallback s_runOnPool = static item => { var (run, target, state) = ((Action<object, object?>, object, object?))item!; run(target, state); };
+
+    private readonly Stack<DelayOperation> _delays = new(); // idle ones; any thread, locked
+
+    /// <summary>
+    /// Runs an action on the loop's thread in a later turn (also when called on it). The execution context flows. Allocates
+    /// nothing.
+    /// </summary>
+    /// <remarks>What it throws goes to <see cref="EventLoopOptions.UnhandledException"/>. Do not pass an async lambda: use
+    /// <see cref="InvokeAsync(Func{Task}, CancellationToken)"/>.</remarks>
+    /// <exception cref="ObjectDisposedException">The loop has stopped.</exception>
+    public void Post(Action action)
+    {
+        if (action is null) throw new ArgumentNullException(nameof(action));
+        Enqueue(s_runAction, action, null, FlowingContext());
+    }
+
+    /// <summary>Like <see cref="Post(Action)"/>, with an argument instead of a closure.</summary>
+    /// <exception cref="ObjectDisposedException">The loop has stopped.</exception>
+    public void Post<TState>(Action<TState> action, TState state) where TState : class
+    {
+        if (action is null) throw new ArgumentNullException(nameof(action));
+        Enqueue(TypedPost<TState>.Run, action, state, FlowingContext());
+    }
+
+    /// <summary>Runs an action on the loop's thread. The execution context flows.</summary>
+    /// <returns>
+    /// A task that ends with the action; its continuations do not run on the loop unless they ask for it. Cancelled if the
+    /// token is before the action begins; failed with an <see cref="ObjectDisposedException"/> if the loop stops before.
+    /// </returns>
+    /// <exception cref="ObjectDisposedException">The loop has stopped.</exception>
+    public Task InvokeAsync(Action action, CancellationToken cancellationToken = default)
+    {
+        if (action is null) throw new ArgumentNullException(nameof(action));
+        return new Invocation<bool>(() => { action(); return true; }, null, cancellationToken).Queue(this);
+    }
+
+    /// <summary>Runs a function on the loop's thread. The execution context flows.</summary>
+    /// <returns>A task with the result; see <see cref="InvokeAsync(Action, CancellationToken)"/>.</returns>
+    /// <exception cref="ObjectDisposedException">The loop has stopped.</exception>
+    public Task<T> InvokeAsync<T>(Func<T> function, CancellationToken cancellationToken = default)
+    {
+        if (function is null) throw new ArgumentNullException(nameof(function));
+        return new Invocation<T>(function, null, cancellationToken).Queue(this);
+    }
+
+    /// <summary>Runs an async function on the loop's thread. The execution context flows.</summary>
+    /// <returns>A task that ends with the function's; see <see cref="InvokeAsync(Action, CancellationToken)"/>.</returns>
+    /// <exception cref="ObjectDisposedException">The loop has stopped.</exception>
+    public Task InvokeAsync(Func<Task> function, CancellationToken cancellationToken = default)
+    {
+        if (function is null) throw new ArgumentNullException(nameof(function));
+        return InvokeAsync(async () => { await function().ConfigureAwait(false); return true; }, cancellationToken);
+    }
+
+    /// <summary>Runs an async function on the loop's thread. The execution context flows.</summary>
+    /// <returns>A task with the function's result; see <see cref="InvokeAsync(Action, CancellationToken)"/>.</returns>
+    /// <exception cref="ObjectDisposedException">The loop has stopped.</exception>
+    public Task<T> InvokeAsync<T>(Func<Task<T>> function, CancellationToken cancellationToken = default)
+    {
+        if (function is null) throw new ArgumentNullException(nameof(function));
+        return new Invocation<T>(null, function, cancellationToken).Queue(this);
+    }
+
+    /// <summary>
+    /// <c>await loop.SwitchTo()</c>: go on on the loop's thread, under its context; at once if the caller is there already.
+    /// </summary>
+    /// <exception cref="ObjectDisposedException">The loop has stopped (also out of the await).</exception>
+    public LoopAwaitable SwitchTo()
+    {
+        ThrowIfStopping();
+        return new LoopAwaitable(this, yield: false);
+    }
+
+    /// <summary><c>await loop.Yield()</c>: let the rest of the turn run first, then go on on the loop's thread.</summary>
+    /// <exception cref="ObjectDisposedException">The loop has stopped (also out of the await).</exception>
+    public LoopAwaitable Yield()
+    {
+        ThrowIfStopping();
+        return new LoopAwaitable(this, yield: true);
+    }
+
+    /// <summary>Waits for a time to pass on the loop's clock; never shorter. Allocates nothing after the first few.</summary>
+    /// <param name="delay">Zero completes at once; <see cref="Timeout.InfiniteTimeSpan"/> only by cancelling.</param>
+    /// <param name="cancellationToken">Ends the wait early.</param>
+    /// <exception cref="ArgumentOutOfRangeException">Negative and not infinite.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled (out of the await).</exception>
+    /// <exception cref="ObjectDisposedException">The loop has stopped (also out of the await).</exception>
+    public ValueTask Delay(TimeSpan delay, CancellationToken cancellationToken = default)
+    {
+        var nanoseconds = delay == Timeout.InfiniteTimeSpan || delay >= TimeSpan.Zero
+            ? Poller.Nanoseconds(delay)
+            : throw new ArgumentOutOfRangeException(nameof(delay), delay, "A delay is zero, positive or infinite.");
+        ThrowIfStopping();
+        if (cancellationToken.IsCancellationRequested) return new ValueTask(Task.FromCanceled(cancellationToken));
+        if (nanoseconds == 0) return default;
+        var now = _clock.Now();
+        var deadline = nanoseconds < 0 || nanoseconds > long.MaxValue - now ? long.MaxValue : now + nanoseconds;
+        return RentDelay().Start(deadline, cancellationToken);
+    }
+
+    // ---- the queue
+
+    /// <summary>Queues work; throws when the loop has stopped.</summary>
+    internal void Enqueue(Action<object, object?> run, object target, object? state = null, ExecutionContext? context = null)
+    {
+        if (!TryEnqueue(run, target, state, context)) throw StoppedError();
+    }
+
+    /// <summary>Queues work; hands it to the thread pool when the loop has stopped.</summary>
+    internal void EnqueueOrPool(Action<object, object?> run, object target, object? state = null, ExecutionContext? context = null)
+    {
+        if (!TryEnqueue(run, target, state, context)) RunOnPool(new WorkItem(run, target, state, context));
+    }
+
+    private bool TryEnqueue(Action<object, object?> run, object target, object? state, ExecutionContext? context)
+    {
+        if (!_queue.TryAdd(new WorkItem(run, target, state, context), out var first)) return false;
+        // The loop's own thread looks at the queue before it sleeps. Of others only the first into an empty queue wakes.
+        if (first && !IsCurrent) _poller.Wake();
+        return true;
+    }
+
+    private static void RunOnPool(WorkItem item)
+    {
+        var work = (item.Run, item.Target, item.State);
+        if (item.Context is null) ThreadPool.UnsafeQueueUserWorkItem(s_runOnPool, work);
+        else ThreadPool.UnsafeQueueUserWorkItem(static pair =>
+        {
+            var (context, inner) = ((ExecutionContext, (Action<object, object?>, object, object?)))pair!;
+            ExecutionContext.Run(context, static w => s_runOnPool(w), inner);
+        }, (item.Context, work));
+    }
+
+    /// <summary>The caller's context, if it differs from what the item would run in anyway.</summary>
+    internal ExecutionContext? FlowingContext()
+    {
+        var context = ExecutionContext.Capture();
+        return context == _baseContext ? null : context;
+    }
+
+    // ---- delays
+
+    internal void AddTimer(ITimerEntry timer, long deadline)
+    {
+        Debug.Assert(IsCurrent);
+        _timers.Add(timer, deadline);
+    }
+
+    internal void RemoveTimer(ITimerEntry timer)
+    {
+        if (timer.QueueIndex >= 0) _timers.Remove(timer);
+    }
+
+    internal void ReturnDelay(DelayOperation delay)
+    {
+        lock (_delays) _delays.Push(delay);
+    }
+
+    private DelayOperation RentDelay()
+    {
+        lock (_delays)
+        {
+            if (_delays.Count > 0) return _delays.Pop();
+        }
+        return new DelayOperation(this);
+    }
+
+    private static class TypedPost<TState> where TState : class
+    {
+        internal static readonly Action<object, object?> Run = static (action, state) => ((Action<TState>)action)((TState)state!);
+    }
+}

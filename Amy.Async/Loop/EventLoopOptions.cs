@@ -1,0 +1,44 @@
+using Amy.Async.Native;
+
+namespace Amy.Async;
+
+/// <summary>How an <see cref="EventLoop"/> is set up.</summary>
+public sealed class EventLoopOptions
+{
+    /// <summary>The kernel's mechanism; <see cref="PollerKind.Auto"/> by default.</summary>
+    public PollerKind Poller { get; init; }
+
+    /// <summary>The name of the thread of <see cref="EventLoop.Start"/>.</summary>
+    public string? ThreadName { get; init; }
+
+    /// <summary>
+    /// How long the loop polls at most before it sleeps, when the recent past says that it pays: 50 µs by default, zero
+    /// if the process's CPU quota is less than one core. <see cref="TimeSpan.Zero"/>: never.
+    /// <see cref="Timeout.InfiniteTimeSpan"/>: the loop never sleeps and uses a whole core.
+    /// </summary>
+    /// <exception cref="ArgumentOutOfRangeException">Negative and not infinite.</exception>
+    public TimeSpan SpinDuration
+    {
+        get => _spinDuration;
+        init
+        {
+            if (value < TimeSpan.Zero && value != Timeout.InfiniteTimeSpan)
+                throw new ArgumentOutOfRangeException(nameof(value), value, "The spin duration is zero, positive or infinite.");
+            _spinDuration = value;
+        }
+    }
+
+    /// <summary>
+    /// Receives the exceptions of posted work and of <c>async void</c> methods, on the loop's thread. True: handled, the loop
+    /// goes on. False, or no handler: the exception comes out of <see cref="EventLoop.Run(Func{Task}, EventLoopOptions?)"/>;
+    /// on a loop with a thread of its own it ends the process, like any unhandled exception.
+    /// </summary>
+    public Func<Exception, bool>? UnhandledException { get; init; }
+
+    // The seams, for tests.
+    internal SystemCalls SystemCalls { get; init; } = SystemCalls.Instance;
+
+    internal MonotonicClock Clock { get; init; } = MonotonicClock.Instance;
+
+    private readonly TimeSpan _spinDuration = CpuQuota.AllowsSpinning ? TimeSpan.FromTicks(SpinPolicy.DefaultBound / 100) : TimeSpan.Zero;
+}

@@ -1,0 +1,26 @@
+namespace Amy.Async;
+
+/// <summary>The context that is current on a loop's thread: what awaits under it goes on there.</summary>
+internal sealed class LoopSynchronizationContext(EventLoop loop) : SynchronizationContext
+{
+    private static readonly Action<object, object?> s_run = static (callback, state) => ((SendOrPostCallback)callback)(state);
+
+    internal EventLoop Loop { get; } = loop;
+
+    /// <summary>Queues to the loop; to the thread pool once the loop has stopped, so that nothing waits for ever.</summary>
+    public override void Post(SendOrPostCallback d, object? state)
+    {
+        if (d is null) throw new ArgumentNullException(nameof(d));
+        Loop.EnqueueOrPool(s_run, d, state);
+    }
+
+    /// <summary>Runs on the loop's thread and waits for the end; at once if that is the calling thread.</summary>
+    public override void Send(SendOrPostCallback d, object? state)
+    {
+        if (d is null) throw new ArgumentNullException(nameof(d));
+        if (Loop.IsCurrent) d(state);
+        else Loop.InvokeAsync(() => d(state)).GetAwaiter().GetResult();
+    }
+
+    public override SynchronizationContext CreateCopy() => this;
+}
