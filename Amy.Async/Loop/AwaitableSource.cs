@@ -92,8 +92,8 @@ internal class AwaitableSource(EventLoop loop, StateWord state) : Registration
     {
         Loop.Registrar.Deregister(this);
         if (!State.Close(out var mustClose)) return false;
-        Reader?.RequestLook();
-        Writer?.RequestLook();
+        if (State.IsArmed(Direction.Read)) Reader!.RequestLook(); // what is not armed by now finds itself closed
+        if (State.IsArmed(Direction.Write)) Writer!.RequestLook();
         if (mustClose) CloseDescriptor();
         return true;
     }

@@ -86,9 +86,10 @@ public sealed partial class AsyncSocket : IDisposable, IAsyncDisposable
     {
         if (cancellationToken.IsCancellationRequested) return new ValueTask<int>(Task.FromCanceled<int>(cancellationToken));
         var source = _source;
-        if (source.Begin(Direction.Read, out var deferred) == StateWord.BeginResult.Attempt && !buffer.IsEmpty)
+        if (source.Begin(Direction.Read, out var deferred) == StateWord.BeginResult.Attempt)
         {
-            var n = source.Receive(buffer.Span, out var ready);
+            var ready = true;
+            var n = buffer.IsEmpty ? source.Poll(Direction.Read, out _) : source.Receive(buffer.Span, out ready);
             if (n != -Errno.EAGAIN)
             {
                 source.End(Direction.Read, ready);
