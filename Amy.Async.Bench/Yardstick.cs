@@ -1,0 +1,38 @@
+using System.Diagnostics;
+
+namespace Amy.Async.Bench;
+
+/// <summary>The C yardstick, compiled on the spot where there is a compiler; removed at the end.</summary>
+internal sealed class Yardstick : IDisposable
+{
+    private readonly string _folder;
+
+    private Yardstick(string folder) => _folder = folder;
+
+    internal string Program => Path.Combine(_folder, "epoll");
+
+    /// <summary>Null: there is no C compiler, or it fails; <paramref name="why"/> says so.</summary>
+    internal static Yardstick? TryCompile(out string why)
+    {
+        why = "";
+        var source = Path.Combine(AppContext.BaseDirectory, "limits", "epoll.c");
+        foreach (var compiler in new[] { "cc", "gcc", "clang" })
+        {
+            if (!Exists(compiler)) continue;
+            var yardstick = new Yardstick(Directory.CreateTempSubdirectory("amy-bench-").FullName);
+            using var process = Process.Start(new ProcessStartInfo(compiler, ["-O2", "-o", yardstick.Program, source]) { RedirectStandardError = true })!;
+            why = process.StandardError.ReadToEnd();
+            process.WaitForExit();
+            if (process.ExitCode == 0) return yardstick;
+            yardstick.Dispose();
+            return null;
+        }
+        why = "no C compiler (cc, gcc, clang) was found";
+        return null;
+    }
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    private static bool Exists(string program) =>
+        (Environment.GetEnvironmentVariable("PATH") ?? "").Split(Path.PathSeparator).Any(d => File.Exists(Path.Combine(d, program)));
+}
