@@ -3,7 +3,7 @@ using System.Runtime.CompilerServices;
 namespace Amy.Async;
 
 /// <summary>What <see cref="EventLoop.SwitchTo"/> and <see cref="EventLoop.Yield"/> return; await it at once.</summary>
-public readonly struct LoopAwaitable : IEquatable<LoopAwaitable>
+public readonly record struct LoopAwaitable
 {
     private readonly EventLoop _loop;
     private readonly bool _yield;
@@ -17,23 +17,8 @@ public readonly struct LoopAwaitable : IEquatable<LoopAwaitable>
     /// <summary>The awaiter, for the compiler.</summary>
     public Awaiter GetAwaiter() => new(_loop, _yield);
 
-    /// <inheritdoc/>
-    public bool Equals(LoopAwaitable other) => _loop == other._loop && _yield == other._yield;
-
-    /// <inheritdoc/>
-    public override bool Equals(object? obj) => obj is LoopAwaitable other && Equals(other);
-
-    /// <inheritdoc/>
-    public override int GetHashCode() => (_loop?.GetHashCode() ?? 0) ^ (_yield ? 1 : 0);
-
-    /// <summary>Whether both stand for the same way onto the same loop.</summary>
-    public static bool operator ==(LoopAwaitable left, LoopAwaitable right) => left.Equals(right);
-
-    /// <summary>Whether they differ.</summary>
-    public static bool operator !=(LoopAwaitable left, LoopAwaitable right) => !left.Equals(right);
-
     /// <summary>For the compiler.</summary>
-    public readonly struct Awaiter : ICriticalNotifyCompletion, IEquatable<Awaiter>
+    public readonly record struct Awaiter : ICriticalNotifyCompletion
     {
         private static readonly Action<object, object?> s_run = static (continuation, _) => ((Action)continuation)();
 
@@ -57,32 +42,12 @@ public readonly struct LoopAwaitable : IEquatable<LoopAwaitable>
         }
 
         /// <inheritdoc/>
-        public void OnCompleted(Action continuation)
-        {
-            if (continuation is null) throw new ArgumentNullException(nameof(continuation));
-            _loop.EnqueueOrPool(s_run, continuation, null, ExecutionContext.Capture());
-        }
+        public void OnCompleted(Action continuation) => Queue(continuation, ExecutionContext.Capture());
 
         /// <inheritdoc/>
-        public void UnsafeOnCompleted(Action continuation)
-        {
-            if (continuation is null) throw new ArgumentNullException(nameof(continuation));
-            _loop.EnqueueOrPool(s_run, continuation);
-        }
+        public void UnsafeOnCompleted(Action continuation) => Queue(continuation, null);
 
-        /// <inheritdoc/>
-        public bool Equals(Awaiter other) => _loop == other._loop && _yield == other._yield;
-
-        /// <inheritdoc/>
-        public override bool Equals(object? obj) => obj is Awaiter other && Equals(other);
-
-        /// <inheritdoc/>
-        public override int GetHashCode() => (_loop?.GetHashCode() ?? 0) ^ (_yield ? 1 : 0);
-
-        /// <summary>Whether both go to the same loop in the same way.</summary>
-        public static bool operator ==(Awaiter left, Awaiter right) => left.Equals(right);
-
-        /// <summary>Whether they differ.</summary>
-        public static bool operator !=(Awaiter left, Awaiter right) => !left.Equals(right);
+        private void Queue(Action continuation, ExecutionContext? context) =>
+            _loop.EnqueueOrPool(s_run, continuation ?? throw new ArgumentNullException(nameof(continuation)), null, context);
     }
 }

@@ -1,0 +1,129 @@
+using System.Diagnostics;
+using System.Runtime.InteropServices;
+using Amy.Async.Native;
+
+namespace Amy.Async.Tests.Native;
+
+/// <summary>Every structure and constant that crosses the P/Invoke boundary, against the system's own headers.</summary>
+[TestFixture]
+internal sealed class AbiTests
+{
+    [Test]
+    public void Layouts_AreThoseOf64BitLinux()
+    {
+        Assert.That(Marshal.SizeOf<TimeSpec>(), Is.EqualTo(16));
+        Assert.That(Marshal.SizeOf<PollFd>(), Is.EqualTo(8));
+        Assert.That(Marshal.SizeOf<Linger>(), Is.EqualTo(8));
+        Assert.That(Marshal.SizeOf<IoVector>(), Is.EqualTo(16));
+        Assert.That(Marshal.SizeOf<MessageHeader>(), Is.EqualTo(56));
+        Assert.That((int)Marshal.OffsetOf<MessageHeader>(nameof(MessageHeader.Vectors)), Is.EqualTo(16));
+        Assert.That((int)Marshal.OffsetOf<MessageHeader>(nameof(MessageHeader.Control)), Is.EqualTo(32));
+        Assert.That((int)Marshal.OffsetOf<MessageHeader>(nameof(MessageHeader.Flags)), Is.EqualTo(48));
+        var x64 = RuntimeInformation.ProcessArchitecture == System.Runtime.InteropServices.Architecture.X64;
+        Assert.That(Epoll.EventSize, Is.EqualTo(x64 ? 12 : 16));
+        Assert.That(Epoll.DataOffset, Is.EqualTo(x64 ? 4 : 8));
+    }
+
+    /// <summary>Name in C, value here.</summary>
+    private static IEnumerable<(string Name, long Value)> Table()
+    {
+        foreach (var field in typeof(Errno).GetFields(System.Reflection.BindingFlags.Static | System.Reflection.BindingFlags.NonPublic))
+            yield return (field.Name, (int)field.GetRawConstantValue()!);
+        foreach (var field in typeof(SocketConstants).GetFields(System.Reflection.BindingFlags.Static | System.Reflection.BindingFlags.NonPublic))
+            if (char.IsUpper(field.Name[1])) yield return (field.Name, (int)field.GetRawConstantValue()!);
+        yield return ("EPOLL_CTL_ADD", Epoll.CTL_ADD);
+        yield return ("EPOLL_CTL_DEL", Epoll.CTL_DEL);
+        yield return ("EPOLL_CTL_MOD", Epoll.CTL_MOD);
+        yield return ("EPOLL_CLOEXEC", Epoll.CLOEXEC);
+        yield return ("EPOLLIN", Epoll.IN);
+        yield return ("EPOLLPRI", Epoll.PRI);
+        yield return ("EPOLLOUT", Epoll.OUT);
+        yield return ("EPOLLERR", Epoll.ERR);
+        yield return ("EPOLLHUP", Epoll.HUP);
+        yield return ("EPOLLRDHUP", Epoll.RDHUP);
+        yield return ("EPOLLET", Epoll.ET);
+        yield return ("POLLIN", PollEvents.IN);
+        yield return ("POLLPRI", PollEvents.PRI);
+        yield return ("POLLOUT", PollEvents.OUT);
+        yield return ("POLLERR", PollEvents.ERR);
+        yield return ("POLLHUP", PollEvents.HUP);
+        yield return ("POLLNVAL", PollEvents.NVAL);
+        yield return ("POLLRDHUP", PollEvents.RDHUP);
+        yield return ("EFD_CLOEXEC", EventFd.CLOEXEC);
+        yield return ("EFD_NONBLOCK", EventFd.NONBLOCK);
+        yield return ("sizeof(struct epoll_event)", Epoll.EventSize);
+        yield return ("offsetof(struct epoll_event, data)", Epoll.DataOffset);
+        yield return ("sizeof(struct msghdr)", Marshal.SizeOf<MessageHeader>());
+        yield return ("offsetof(struct msghdr, msg_iov)", (long)Marshal.OffsetOf<MessageHeader>(nameof(MessageHeader.Vectors)));
+        yield return ("offsetof(struct msghdr, msg_control)", (long)Marshal.OffsetOf<MessageHeader>(nameof(MessageHeader.Control)));
+        yield return ("offsetof(struct msghdr, msg_flags)", (long)Marshal.OffsetOf<MessageHeader>(nameof(MessageHeader.Flags)));
+        yield return ("sizeof(struct timespec)", Marshal.SizeOf<TimeSpec>());
+        yield return ("sizeof(struct pollfd)", Marshal.SizeOf<PollFd>());
+        yield return ("sizeof(struct linger)", Marshal.SizeOf<Linger>());
+        yield return ("sizeof(struct iovec)", Marshal.SizeOf<IoVector>());
+    }
+
+    [Test]
+    public void Constants_AgreeWithTheHeaders()
+    {
+        const string compiler = "/usr/bin/cc";
+        if (!File.Exists(compiler)) Assert.Ignore("gcc is missing: the constants were not compared with the headers.");
+        var folder = Directory.CreateTempSubdirectory("amy-abi");
+        try
+        {
+            var source = Path.Combine(folder.FullName, "abi.c");
+            var program = Path.Combine(folder.FullName, "abi");
+            var table = Table().ToList();
+            File.WriteAllText(source, """
+                #define _GNU_SOURCE
+                #include <errno.h>
+                #include <netinet/in.h>
+                #include <netinet/tcp.h>
+                #include <poll.h>
+                #include <stddef.h>
+                #include <stdio.h>
+                #include <sys/epoll.h>
+                #include <sys/eventfd.h>
+                #include <sys/socket.h>
+                #include <time.h>
+                int main(void) {
+
+                """ + string.Concat(table.Select(t => $"    printf(\"%lld\\n\", (long long)({t.Name}));\n")) + "}\n");
+            RunProgram(compiler, "-o", program, source);
+            var values = RunProgram(program).Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(long.Parse).ToList();
+            Assert.That(table.Zip(values).Where(p => p.First.Value != p.Second).Select(p => $"{p.First.Name} is {p.Second}, not {p.First.Value}"), Is.Empty);
+            Assert.That(values, Has.Count.EqualTo(table.Count).And.Count.GreaterThan(90));
+        }
+        finally
+        {
+            folder.Delete(recursive: true);
+        }
+    }
+
+    private static string RunProgram(string program, params string[] arguments)
+    {
+        using var process = Process.Start(new ProcessStartInfo(program, arguments) { RedirectStandardOutput = true })!;
+        var text = process.StandardOutput.ReadToEnd();
+        process.WaitForExit();
+        Assert.That(process.ExitCode, Is.Zero);
+        return text;
+    }
+
+    [Test]
+    public void Milliseconds_RoundUpAndClamp()
+    {
+        Assert.That(SystemCalls.ToMilliseconds(-1), Is.EqualTo(-1));
+        Assert.That(SystemCalls.ToMilliseconds(0), Is.Zero);
+        Assert.That(SystemCalls.ToMilliseconds(1), Is.EqualTo(1));
+        Assert.That(SystemCalls.ToMilliseconds(1_000_000), Is.EqualTo(1));
+        Assert.That(SystemCalls.ToMilliseconds(1_000_001), Is.EqualTo(2));
+        Assert.That(SystemCalls.ToMilliseconds(long.MaxValue), Is.EqualTo(int.MaxValue));
+    }
+
+    [TestCase(Errno.ECONNRESET, System.Net.Sockets.SocketError.ConnectionReset)]
+    [TestCase(Errno.EPIPE, System.Net.Sockets.SocketError.Shutdown)]
+    [TestCase(Errno.EADDRINUSE, System.Net.Sockets.SocketError.AddressAlreadyInUse)]
+    [TestCase(4711, System.Net.Sockets.SocketError.SocketError)]
+    public void Errno_BecomesTheSocketErrorOfDotNet(int errno, System.Net.Sockets.SocketError expected) =>
+        Assert.That(SystemError.Socket(errno).SocketErrorCode, Is.EqualTo(expected));
+}
