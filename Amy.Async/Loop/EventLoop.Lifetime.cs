@@ -137,7 +137,8 @@ public sealed partial class EventLoop
             if (main is not null)
             {
                 task = Begin(main);
-                RestoreContexts();
+                RestoreContext();
+                RestoreExecutionContext();
             }
             while (!_stopRequested && _fatal is null) Turn();
         }

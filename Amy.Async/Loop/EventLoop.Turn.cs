@@ -43,7 +43,12 @@ public sealed partial class EventLoop
     private void RunPosted()
     {
         _queue.Refill();
-        for (var i = 0; i < MaxItems && _queue.TryTake(out var item) && _fatal is null; i++) Run(item);
+        for (var i = 0; i < MaxItems && _queue.TryTake(out var item) && _fatal is null; i++)
+        {
+            _postsRun++;
+            Invoke(item.Run, item.Target, item.State, item.Context);
+            RestoreExecutionContext();
+        }
     }
 
     private void RunTimers()
@@ -111,6 +116,7 @@ public sealed partial class EventLoop
         _events += events;
         for (var i = 0; i < events && _fatal is null; i++)
             if (_poller.Event(i, out var readiness) is AwaitableSource source) source.OnReady(readiness);
+        RestoreExecutionContext();
     }
 
     // ---- running user code
@@ -122,12 +128,6 @@ public sealed partial class EventLoop
     private static readonly ContextCallback s_inContext = static loop => ((EventLoop)loop!).InContext();
 
     private static readonly Action<object, object?> s_continue = static (continuation, state) => ((Action<object?>)continuation)(state);
-
-    private void Run(in WorkItem item)
-    {
-        _postsRun++;
-        Invoke(item.Run, item.Target, item.State, item.Context);
-    }
 
     /// <summary>
     /// Resumes an awaiting method in the dispatch, under the loop's context, or without one, so that Task continuations of
@@ -163,7 +163,7 @@ public sealed partial class EventLoop
         {
             OnUnhandled(e);
         }
-        RestoreContexts();
+        RestoreContext();
     }
 
     private void InContext()
@@ -175,9 +175,15 @@ public sealed partial class EventLoop
     }
 
     // What one item leaves behind is not seen by the next.
-    private void RestoreContexts()
+    private void RestoreContext()
     {
         if (SynchronizationContext.Current != _context) SynchronizationContext.SetSynchronizationContext(_context);
+    }
+
+    // After each posted item and after each batch of resumes; within it nothing can see what one left behind: an async
+    // method restores its own on both sides, and so does a continuation that asked for the flow. (A look costs 10 ns.)
+    private void RestoreExecutionContext()
+    {
         if (ExecutionContext.Capture() != _baseContext) Runtime.Restore(_baseContext);
     }
 

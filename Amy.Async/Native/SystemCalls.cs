@@ -1,5 +1,5 @@
 using System.Runtime.CompilerServices;
-using System.Runtime.InteropServices;
+using Amy.Async.Compat;
 
 namespace Amy.Async.Native;
 
@@ -81,10 +81,10 @@ internal unsafe class SystemCalls
     {
         fixed (byte* b = buffer)
         {
-            nint n;
-            do n = Libc.read(descriptor, b, (nuint)buffer.Length);
-            while (n < 0 && Interrupted());
-            return Result(n);
+            int n;
+            do n = Result(Libc.read(descriptor, b, (nuint)buffer.Length));
+            while (n == -Errno.EINTR);
+            return n;
         }
     }
 
@@ -92,10 +92,10 @@ internal unsafe class SystemCalls
     {
         fixed (byte* b = buffer)
         {
-            nint n;
-            do n = Libc.write(descriptor, b, (nuint)buffer.Length);
-            while (n < 0 && Interrupted());
-            return Result(n);
+            int n;
+            do n = Result(Libc.write(descriptor, b, (nuint)buffer.Length));
+            while (n == -Errno.EINTR);
+            return n;
         }
     }
 
@@ -107,9 +107,9 @@ internal unsafe class SystemCalls
     {
         var p = new PollFd { Descriptor = descriptor, Events = events };
         int n;
-        do n = Libc.poll(&p, 1, 0);
-        while (n < 0 && Interrupted());
-        return n < 0 ? Result(n) : p.Returned;
+        do n = Result(Libc.poll(&p, 1, 0));
+        while (n == -Errno.EINTR);
+        return n < 0 ? n : p.Returned;
     }
 
     // ---- sockets
@@ -135,19 +135,19 @@ internal unsafe class SystemCalls
     internal virtual int Accept(int listener)
     {
         int n;
-        do n = Libc.accept4(listener, null, null, SocketConstants.SOCK_NONBLOCK | SocketConstants.SOCK_CLOEXEC);
-        while (n < 0 && Interrupted());
-        return Result(n);
+        do n = Result(Libc.accept4(listener, null, null, SocketConstants.SOCK_NONBLOCK | SocketConstants.SOCK_CLOEXEC));
+        while (n == -Errno.EINTR);
+        return n;
     }
 
     internal virtual int Receive(int socket, Span<byte> buffer)
     {
         fixed (byte* b = buffer)
         {
-            nint n;
-            do n = Libc.recv(socket, b, (nuint)buffer.Length, SocketConstants.MSG_DONTWAIT);
-            while (n < 0 && Interrupted());
-            return Result(n);
+            int n;
+            do n = Result(Libc.recv(socket, b, (nuint)buffer.Length, SocketConstants.MSG_DONTWAIT));
+            while (n == -Errno.EINTR);
+            return n;
         }
     }
 
@@ -161,11 +161,11 @@ internal unsafe class SystemCalls
         {
             var vector = new IoVector { Base = b, Length = (nuint)buffer.Length };
             var header = new MessageHeader { Vectors = &vector, VectorCount = 1 };
-            nint n;
-            do n = Libc.recvmsg(socket, &header, SocketConstants.MSG_DONTWAIT);
-            while (n < 0 && Interrupted());
+            int n;
+            do n = Result(Libc.recvmsg(socket, &header, SocketConstants.MSG_DONTWAIT));
+            while (n == -Errno.EINTR);
             ancillary = (header.Flags & SocketConstants.MSG_CTRUNC) != 0;
-            return Result(n);
+            return n;
         }
     }
 
@@ -174,10 +174,10 @@ internal unsafe class SystemCalls
     {
         fixed (byte* b = buffer)
         {
-            nint n;
-            do n = Libc.send(socket, b, (nuint)buffer.Length, SocketConstants.MSG_NOSIGNAL | SocketConstants.MSG_DONTWAIT);
-            while (n < 0 && Interrupted());
-            return Result(n);
+            int n;
+            do n = Result(Libc.send(socket, b, (nuint)buffer.Length, SocketConstants.MSG_NOSIGNAL | SocketConstants.MSG_DONTWAIT));
+            while (n == -Errno.EINTR);
+            return n;
         }
     }
 
@@ -224,11 +224,7 @@ internal unsafe class SystemCalls
         return Result(Libc.setsockopt(socket, SocketConstants.SOL_SOCKET, SocketConstants.SO_LINGER, &linger, (uint)sizeof(Linger)));
     }
 
+    // Inlined into the caller, so that errno is asked for right behind the call.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static int Result(nint value) => value >= 0 ? (int)value : Failed();
-
-    // Marshal.GetLastWin32Error is errno as the runtime saved it; it has the same name on every target.
-    private static int Failed() => -Marshal.GetLastWin32Error();
-
-    private static bool Interrupted() => Marshal.GetLastWin32Error() == Errno.EINTR;
+    private static int Result(nint value) => value >= 0 ? (int)value : -LastError.Get();
 }

@@ -19,6 +19,7 @@ internal sealed class SocketOperation : Operation, IValueTaskSource<int>, IValue
         ReceiveNothing,
     }
 
+    private readonly SocketSource _socket;
     private readonly Direction _side;
     private Kind _kind;
     private Memory<byte> _receiveBuffer;
@@ -33,9 +34,11 @@ internal sealed class SocketOperation : Operation, IValueTaskSource<int>, IValue
     private bool _exhausted; // accept found no descriptors or memory
     private AcceptBackoff? _backoff;
 
-    internal SocketOperation(SocketSource source, Direction direction) : base(source, direction) => _side = direction;
-
-    private SocketSource Socket => (SocketSource)Source;
+    internal SocketOperation(SocketSource source, Direction direction) : base(source, direction)
+    {
+        _socket = source;
+        _side = direction;
+    }
 
     protected override bool RemainsReady => _ready;
 
@@ -96,11 +99,11 @@ internal sealed class SocketOperation : Operation, IValueTaskSource<int>, IValue
 
     protected override bool Attempt() => _kind switch
     {
-        Kind.Receive => Received(Socket.Receive(_receiveBuffer.Span, out _ready)),
+        Kind.Receive => Received(_socket.Receive(_receiveBuffer.Span, out _ready)),
         Kind.Send => AttemptSend(),
         Kind.Accept => AttemptAccept(),
-        Kind.Connect => Ended(Socket.Connected()),
-        _ => Ended(Socket.Poll(_side, out _readiness)),
+        Kind.Connect => Ended(_socket.Connected()),
+        _ => Ended(_socket.Poll(_side, out _readiness)),
     };
 
     private bool Received(int n)
@@ -111,7 +114,7 @@ internal sealed class SocketOperation : Operation, IValueTaskSource<int>, IValue
 
     private bool AttemptSend()
     {
-        var n = Socket.SendAll(_sendBuffer.Span.Slice(_count));
+        var n = _socket.SendAll(_sendBuffer.Span.Slice(_count));
         if (n < 0) return Ended(n);
         _count += n;
         return _count < _sendBuffer.Length ? Ended(-Errno.EAGAIN) : Ended(0);
@@ -120,7 +123,7 @@ internal sealed class SocketOperation : Operation, IValueTaskSource<int>, IValue
     private bool AttemptAccept()
     {
         if (_backoff is { IsWaiting: true }) return false; // edges do not shorten it
-        var n = AsyncSocket.TryAccept(Socket, _target!, out _accepted);
+        var n = AsyncSocket.TryAccept(_socket, _target!, out _accepted);
         _exhausted = AcceptBackoff.IsExhaustion(n);
         if (!_exhausted)
         {
