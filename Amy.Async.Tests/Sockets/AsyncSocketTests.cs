@@ -411,7 +411,7 @@ internal sealed class AsyncSocketTests
             Run.Wait(pumps);
         }
         Run.Until(() => loop.Statistics.Registrations == 0, "all registrations end");
-        Assert.That(Descriptors.Settle(), Is.EqualTo(before));
+        Assert.That(Descriptors.Settle(), Is.EqualTo(before), Descriptors.List());
     }
 
     [Test]
