@@ -32,6 +32,8 @@ internal static class Serve
             {
                 // asked to end: what is open ends with the loop
             }
+            var s = EventLoop.Current!.Statistics;
+            Console.WriteLine($"{s.Turns} turns, {s.Events} events, {s.Resumes} resumes, {s.SpinsPaid} spins paid, {s.SpinsInVain} in vain, {s.BudgetYields} budget yields");
         }, options);
         return 0;
     }

@@ -67,7 +67,7 @@ public sealed partial class EventLoop
         if (_stopRequested || _fatal is not null) return;
         var timeout = TimeToSleep();
         if (timeout == 0) Dispatch(_poller.Collect(0));
-        else if (_spin.ShouldSpin()) SpinThenWait(timeout);
+        else if (_spin.ShouldSpin(_clock)) SpinThenWait(timeout);
         else Dispatch(_poller.Collect(timeout));
     }
 
