@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Runtime.CompilerServices;
 using System.Runtime.ExceptionServices;
 using Amy.Async.Compat;
 
@@ -31,6 +32,9 @@ public sealed partial class EventLoop
     private long _budgetYields;
     private long _acceptBackoffs; // Interlocked
 
+    // Not inlined into the endless loop around it, which never returns to be compiled again: only what is called anew gets
+    // the JIT's best code.
+    [MethodImpl(MethodImplOptions.NoInlining)]
     private void Turn()
     {
         _turns++;
