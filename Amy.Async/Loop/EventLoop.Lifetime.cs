@@ -138,7 +138,6 @@ public sealed partial class EventLoop
             {
                 task = Begin(main);
                 RestoreContext();
-                RestoreExecutionContext();
             }
             while (!_stopRequested && _fatal is null) Turn();
         }

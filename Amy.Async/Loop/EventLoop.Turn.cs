@@ -50,8 +50,8 @@ public sealed partial class EventLoop
         for (var i = 0; i < MaxItems && _queue.TryTake(out var item) && _fatal is null; i++)
         {
             _postsRun++;
-            Invoke(item.Run, item.Target, item.State, item.Context);
             RestoreExecutionContext();
+            Invoke(item.Run, item.Target, item.State, item.Context);
         }
     }
 
@@ -120,7 +120,6 @@ public sealed partial class EventLoop
         _events += events;
         for (var i = 0; i < events && _fatal is null; i++)
             if (_poller.Event(i, out var readiness) is AwaitableSource source) source.OnReady(readiness);
-        RestoreExecutionContext();
     }
 
     // ---- running user code
@@ -184,8 +183,8 @@ public sealed partial class EventLoop
         if (SynchronizationContext.Current != _context) SynchronizationContext.SetSynchronizationContext(_context);
     }
 
-    // After each posted item and after each batch of resumes; within it nothing can see what one left behind: an async
-    // method restores its own on both sides, and so does a continuation that asked for the flow. (A look costs 10 ns.)
+    // Before each posted item, the only thing that can see what was left behind: an async method that is resumed brings its
+    // own context and takes it away again, and so does a continuation that asked for the flow. (A look costs 10 ns.)
     private void RestoreExecutionContext()
     {
         if (ExecutionContext.Capture() != _baseContext) Runtime.Restore(_baseContext);

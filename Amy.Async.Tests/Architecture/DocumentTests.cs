@@ -1,0 +1,128 @@
+using System.Reflection;
+using System.Runtime.CompilerServices;
+using System.Runtime.Loader;
+using Microsoft.CodeAnalysis;
+using Microsoft.CodeAnalysis.CSharp;
+
+namespace Amy.Async.Tests.Architecture;
+
+/// <summary>What the documents show is compiled, and run where it ends by itself.</summary>
+[TestFixture]
+internal sealed class DocumentTests
+{
+    private static string Root([CallerFilePath] string path = "") =>
+        Path.GetFullPath(Path.Combine(Path.GetDirectoryName(path)!, "..", ".."));
+
+    private static List<string> Blocks(string document)
+    {
+        var blocks = new List<string>();
+        var lines = File.ReadAllLines(Path.Combine(Root(), document));
+        for (var i = 0; i < lines.Length; i++)
+        {
+            if (lines[i] != "```csharp") continue;
+            var end = Array.IndexOf(lines, "```", i);
+            blocks.Add(string.Join('\n', lines[(i + 1)..end]));
+            i = end;
+        }
+        return blocks;
+    }
+
+    private const string Usings = """
+        using System; using System.Diagnostics; using System.IO; using System.IO.Pipes; using System.Net; using System.Net.Sockets;
+        using System.Threading; using System.Threading.Tasks; using Amy.Async;
+
+        """;
+
+    private static Assembly Compile(string code)
+    {
+        var references = ((string)AppContext.GetData("TRUSTED_PLATFORM_ASSEMBLIES")!).Split(Path.PathSeparator)
+            .Where(p => !p.EndsWith("Amy.Async.dll", StringComparison.Ordinal)).Append(typeof(EventLoop).Assembly.Location)
+            .Select(p => MetadataReference.CreateFromFile(p));
+        var compilation = CSharpCompilation.Create("Readme" + Guid.NewGuid().ToString("N"), [CSharpSyntaxTree.ParseText(Usings + code)], references,
+            new CSharpCompilationOptions(OutputKind.DynamicallyLinkedLibrary, nullableContextOptions: NullableContextOptions.Enable));
+        using var stream = new MemoryStream();
+        var result = compilation.Emit(stream);
+        Assert.That(result.Diagnostics.Where(d => d.Severity == DiagnosticSeverity.Error), Is.Empty, code);
+        stream.Position = 0;
+        return AssemblyLoadContext.Default.LoadFromStream(stream);
+    }
+
+    [Test]
+    public void Readme_EchoServer_CompilesAndEchoes()
+    {
+        // As it stands there, in a method, on a port of its own choice instead of 7000, and ending with the test.
+        var block = Blocks("README.md")[0];
+        var split = block.IndexOf("static async Task Echo", StringComparison.Ordinal);
+        using var probe = Pair.ListenPlain();
+        var port = ((System.Net.IPEndPoint)probe.LocalEndPoint!).Port;
+        probe.Dispose();
+        var code = $$"""
+            public static class Program
+            {
+                public static void Main() { {{block[..split].Replace("7000", port.ToString(System.Globalization.CultureInfo.InvariantCulture), StringComparison.Ordinal)}} }
+                {{block[split..]}}
+            }
+            """;
+        var main = Compile(code).GetType("Program")!.GetMethod("Main")!;
+        var server = new Thread(() => main.Invoke(null, null)) { IsBackground = true };
+        server.Start();
+        using var client = new System.Net.Sockets.Socket(System.Net.Sockets.AddressFamily.InterNetwork, System.Net.Sockets.SocketType.Stream, System.Net.Sockets.ProtocolType.Tcp);
+        Run.Until(() =>
+        {
+            try
+            {
+                client.Connect(System.Net.IPAddress.Loopback, port);
+                return true;
+            }
+            catch (System.Net.Sockets.SocketException)
+            {
+                return false;
+            }
+        }, "it listens");
+        client.Send([1, 2, 3]);
+        var buffer = new byte[8];
+        Assert.That(client.Receive(buffer), Is.EqualTo(3));
+        Assert.That(buffer[..3], Is.EqualTo(new byte[] { 1, 2, 3 }));
+    }
+
+    [Test]
+    public void Readme_PlainSocket_Runs()
+    {
+        var code = $$"""
+            public static class Program
+            {
+                public static int Total;
+                static void Handle(ReadOnlySpan<byte> bytes) => Total += bytes.Length;
+                public static async Task Main(Socket socket)
+                {
+                    var buffer = new byte[16];
+                    {{Blocks("README.md")[1]}}
+                }
+            }
+            """;
+        var program = Compile(code).GetType("Program")!;
+        var (x, y) = Pair.Tcp();
+        Run.OnLoop(async () =>
+        {
+            var running = (Task)program.GetMethod("Main")!.Invoke(null, [x])!;
+            y.Send(new byte[100]);
+            await EventLoop.Current!.Delay(TimeSpan.FromMilliseconds(5));
+            y.Send(new byte[11]);
+            y.Shutdown(System.Net.Sockets.SocketShutdown.Send);
+            await running;
+        });
+        Assert.That(program.GetField("Total")!.GetValue(null), Is.EqualTo(111));
+        x.Dispose();
+        y.Dispose();
+    }
+
+    [Test]
+    public void Readme_Pipe_Runs()
+    {
+        var code = "public static class Program { public static async Task Main() { "
+            + Blocks("README.md")[2].Replace("Console.WriteLine(new StreamReader(pipe).ReadLine());", "if (new StreamReader(pipe).ReadLine() != \"hello\") throw new Exception();", StringComparison.Ordinal)
+            + " } }";
+        var main = Compile(code).GetType("Program")!.GetMethod("Main")!;
+        Run.OnLoop(() => (Task)main.Invoke(null, null)!);
+    }
+}
