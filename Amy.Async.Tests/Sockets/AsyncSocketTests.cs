@@ -538,6 +538,26 @@ internal sealed class AsyncSocketTests
     }
 
     [Test]
+    public void SocketClosedBehindItsBack_PendingReceiveEndsWhenTheNumberIsUsedAgain() => Run.OnLoop(async () =>
+    {
+        var (x, y) = Pair.Tcp();
+        using (y)
+        using (var a = new AsyncSocket(x))
+        {
+            var pending = a.ReceiveAsync(new byte[8]).AsTask();
+            x.Dispose();
+            var (b, c) = await Pair.Async(); // one of them has the number
+            using (b)
+            using (c)
+            {
+                await Expect.Throws<ObjectDisposedException>(async () => await pending);
+                await b.SendAsync(new byte[3]);
+                Assert.That(await c.ReceiveAsync(new byte[8]), Is.EqualTo(3));
+            }
+        }
+    });
+
+    [Test]
     public void NeverDisposed_IsClosedByTheFinalizer() => Run.OnLoop(async () =>
     {
         var (x, y) = Pair.Tcp();

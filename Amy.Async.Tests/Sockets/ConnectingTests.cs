@@ -142,6 +142,17 @@ internal sealed class ConnectingTests
     }
 
     [Test]
+    public void AcceptAsync_TargetLoopStopped_Throws() => Run.OnLoop(async () =>
+    {
+        var stopped = EventLoop.Start();
+        stopped.Dispose();
+        using var listener = AsyncSocket.Listen(s_any);
+        using var client = await AsyncSocket.ConnectAsync(listener.LocalEndPoint!);
+        await Expect.Throws<ObjectDisposedException>(async () => await listener.AcceptAsync(stopped));
+        Assert.That(await client.ReceiveAsync(new byte[8]), Is.Zero, "the connection was closed, not leaked");
+    });
+
+    [Test]
     public void AcceptAsync_ForeignListener_Works() => Run.OnLoop(async () =>
     {
         using var plain = Pair.ListenPlain();

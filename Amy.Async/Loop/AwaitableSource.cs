@@ -98,6 +98,9 @@ internal class AwaitableSource(EventLoop loop, StateWord state) : Registration
         return true;
     }
 
+    // Somebody closed the descriptor under us: what waits would wait for ever.
+    internal override void OnStale() => Close();
+
     /// <summary>Loop only, when it stops: pending operations end, new ones are refused, the descriptor stays open.</summary>
     internal void Stop()
     {

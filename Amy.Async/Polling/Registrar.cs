@@ -184,7 +184,9 @@ public sealed class Registrar
                 _table.Remove(registration);
                 throw Refused(-result, descriptor);
             }
-            if (_table.Own(registration) is { } stale) Forget(stale);
+            if (_table.Own(registration) is not { } stale) return;
+            Forget(stale);
+            stale.OnStale();
         }
         finally
         {

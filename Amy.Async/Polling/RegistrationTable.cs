@@ -35,6 +35,14 @@ internal class Registration
         return true;
     }
 
+    /// <summary>
+    /// The descriptor was closed behind our back and its number has a new owner. Called under the registrar's lock, after the
+    /// registration was forgotten; must not run foreign code.
+    /// </summary>
+    internal virtual void OnStale()
+    {
+    }
+
     /// <summary>Holds a handle that may be closed at any time.</summary>
     protected static bool TryHold(SafeHandle? handle, out SafeHandle? held)
     {

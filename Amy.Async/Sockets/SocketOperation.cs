@@ -161,7 +161,12 @@ internal sealed class SocketOperation : Operation, IValueTaskSource<int>, IValue
         return true;
     }
 
-    internal static Exception Failure(int n) => n == -Errno.EBADF ? new ObjectDisposedException(nameof(AsyncSocket)) : SystemError.Socket(-n);
+    internal static Exception Failure(int n) => n switch
+    {
+        -Errno.EBADF => new ObjectDisposedException(nameof(AsyncSocket)),
+        -Errno.ECANCELED => EventLoop.StoppedError(), // only from an accept whose target loop has stopped
+        _ => SystemError.Socket(-n),
+    };
 
     protected override void OnCompleting()
     {
