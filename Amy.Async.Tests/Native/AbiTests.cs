@@ -31,6 +31,10 @@ internal sealed class AbiTests
             yield return (field.Name, (int)field.GetRawConstantValue()!);
         foreach (var field in typeof(SocketConstants).GetFields(System.Reflection.BindingFlags.Static | System.Reflection.BindingFlags.NonPublic))
             if (char.IsUpper(field.Name[1])) yield return (field.Name, (int)field.GetRawConstantValue()!);
+        yield return ("__NR_epoll_pwait", SystemCallNumber.EpollPwait);
+        yield return ("__NR_recvfrom", SystemCallNumber.Recvfrom);
+        yield return ("__NR_recvmsg", SystemCallNumber.Recvmsg);
+        yield return ("__NR_sendto", SystemCallNumber.Sendto);
         yield return ("EPOLL_CTL_ADD", Epoll.CTL_ADD);
         yield return ("EPOLL_CTL_DEL", Epoll.CTL_DEL);
         yield return ("EPOLL_CTL_MOD", Epoll.CTL_MOD);
@@ -85,6 +89,7 @@ internal sealed class AbiTests
                 #include <sys/epoll.h>
                 #include <sys/eventfd.h>
                 #include <sys/socket.h>
+                #include <sys/syscall.h>
                 #include <time.h>
                 int main(void) {
 

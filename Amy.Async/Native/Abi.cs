@@ -29,6 +29,17 @@ internal static class Epoll
     internal static readonly int DataOffset = EventSize - 8;
 }
 
+/// <summary>Numbers of the bare system calls (asm/unistd_64.h of x86-64, asm-generic/unistd.h of arm64).</summary>
+internal static class SystemCallNumber
+{
+    private static readonly bool s_x64 = RuntimeInformation.ProcessArchitecture == Architecture.X64;
+
+    internal static readonly nint EpollPwait = s_x64 ? 281 : 22;
+    internal static readonly nint Recvfrom = s_x64 ? 45 : 207;
+    internal static readonly nint Recvmsg = s_x64 ? 47 : 212;
+    internal static readonly nint Sendto = s_x64 ? 44 : 206;
+}
+
 internal static class SocketConstants
 {
     internal const int AF_UNIX = 1;

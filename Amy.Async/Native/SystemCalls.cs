@@ -45,7 +45,7 @@ internal unsafe class SystemCalls
                 if (result is not (-Errno.ENOSYS or -Errno.EPERM)) return result;
                 _preciseWaitRefused = true;
             }
-            return Result(Libc.epoll_wait(epoll, e, capacity, ToMilliseconds(timeout)));
+            return Result(Libc.syscall(SystemCallNumber.EpollPwait, epoll, e, capacity, ToMilliseconds(timeout), null, 0));
         }
     }
 
@@ -145,7 +145,7 @@ internal unsafe class SystemCalls
         fixed (byte* b = buffer)
         {
             int n;
-            do n = Result(Libc.recv(socket, b, (nuint)buffer.Length, SocketConstants.MSG_DONTWAIT));
+            do n = Result(Libc.syscall(SystemCallNumber.Recvfrom, socket, b, buffer.Length, SocketConstants.MSG_DONTWAIT, null, 0));
             while (n == -Errno.EINTR);
             return n;
         }
@@ -162,7 +162,7 @@ internal unsafe class SystemCalls
             var vector = new IoVector { Base = b, Length = (nuint)buffer.Length };
             var header = new MessageHeader { Vectors = &vector, VectorCount = 1 };
             int n;
-            do n = Result(Libc.recvmsg(socket, &header, SocketConstants.MSG_DONTWAIT));
+            do n = Result(Libc.syscall(SystemCallNumber.Recvmsg, socket, &header, SocketConstants.MSG_DONTWAIT, 0, null, 0));
             while (n == -Errno.EINTR);
             ancillary = (header.Flags & SocketConstants.MSG_CTRUNC) != 0;
             return n;
@@ -175,7 +175,7 @@ internal unsafe class SystemCalls
         fixed (byte* b = buffer)
         {
             int n;
-            do n = Result(Libc.send(socket, b, (nuint)buffer.Length, SocketConstants.MSG_NOSIGNAL | SocketConstants.MSG_DONTWAIT));
+            do n = Result(Libc.syscall(SystemCallNumber.Sendto, socket, b, buffer.Length, SocketConstants.MSG_NOSIGNAL | SocketConstants.MSG_DONTWAIT, null, 0));
             while (n == -Errno.EINTR);
             return n;
         }
