@@ -8,14 +8,15 @@ internal sealed class Child : IDisposable
     private static readonly TimeSpan s_limit = TimeSpan.FromSeconds(30);
 
     private readonly Process _process;
-    private readonly string _name;
 
     private Child(ProcessStartInfo start, string name)
     {
         start.RedirectStandardInput = start.RedirectStandardOutput = true;
-        _name = name;
+        Name = name;
         _process = Process.Start(start)!;
     }
+
+    internal string Name { get; }
 
     /// <summary>This program again, with a hidden command.</summary>
     internal static Child Self(string name, bool inlineCompletions, params string[] arguments)
@@ -31,23 +32,50 @@ internal sealed class Child : IDisposable
 
     internal string Ask(string line)
     {
-        _process.StandardInput.WriteLine(line);
-        _process.StandardInput.Flush();
+        try
+        {
+            _process.StandardInput.WriteLine(line);
+            _process.StandardInput.Flush();
+        }
+        catch (IOException e)
+        {
+            throw new EndOfStreamException($"{Name} ended early.", e);
+        }
         return Read();
     }
 
     internal string Read()
     {
         var reading = _process.StandardOutput.ReadLineAsync();
-        if (!reading.Wait(s_limit)) throw new TimeoutException($"{_name} did not answer within {s_limit.TotalSeconds} s.");
-        var answer = reading.Result ?? throw new EndOfStreamException($"{_name} ended early.");
-        return answer.StartsWith("error", StringComparison.Ordinal) ? throw new InvalidDataException($"{_name}: {answer}") : answer;
+        if (!reading.Wait(s_limit)) throw new TimeoutException($"{Name} did not answer within {s_limit.TotalSeconds} s.");
+        var answer = reading.Result ?? throw new EndOfStreamException($"{Name} ended early.");
+        return answer.StartsWith("error", StringComparison.Ordinal) ? throw new InvalidDataException($"{Name}: {answer["error".Length..].TrimStart(':', ' ')}") : answer;
+    }
+
+    /// <summary>Ends them side by side: all are told before the first is waited for.</summary>
+    internal static void EndAll(IReadOnlyList<Child> children)
+    {
+        foreach (var child in children) child.Close();
+        foreach (var child in children) child.Dispose();
     }
 
     public void Dispose()
     {
-        _process.StandardInput.Close(); // it ends by itself
+        Close();
         if (!_process.WaitForExit(2000)) _process.Kill();
         _process.Dispose();
+    }
+
+    // The end of its standard input tells it to go; it may have gone before.
+    private void Close()
+    {
+        try
+        {
+            _process.StandardInput.Close();
+        }
+        catch (IOException)
+        {
+            // the pipe's other end is closed: it has ended
+        }
     }
 }

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Globalization;
 using Amy.Async.Bench;
 using BenchmarkDotNet.Configs;
 using BenchmarkDotNet.Jobs;
@@ -8,21 +9,27 @@ using Spectre.Console;
 var root = new RootCommand("Measures Amy.Async: await latency and cost per round trip beside System.Net.Sockets and a C epoll loop.");
 var quick = new Option<bool>("--short") { Description = "A run of about ten seconds." };
 root.Options.Add(quick);
-root.SetAction((result, token) => Task.Run(() => Guard(() => { MainJob.Run(Output(), result.GetValue(quick), token); return 0; }), CancellationToken.None));
+root.SetAction((result, token) => Cancellable(token, () => MainJob.Run(Output(), result.GetValue(quick), token)));
 
 var spin = new Option<int?>("--spin-us") { Description = "EventLoopOptions.SpinDuration in microseconds; default: the library's." };
+AtLeast(spin, 0);
 var port = new Option<int>("--port") { Description = "The port; 0: the kernel chooses.", DefaultValueFactory = _ => 0 };
 var address = new Option<string>("--address") { Description = "The address to listen on.", DefaultValueFactory = _ => "127.0.0.1" };
+AtLeast(port, 0, 65535);
 var unix = new Option<string?>("--unix") { Description = "A Unix-domain socket instead." };
 var serve = new Command("serve", "The echo server alone, for outside load generators; ends on SIGINT and SIGTERM.") { port, address, unix, spin };
-serve.SetAction(result => Guard(() => Serve.Run(result.GetValue(address)!, result.GetValue(port), result.GetValue(unix), result.GetValue(spin))));
+serve.SetAction(result => Guard(default, () => Serve.Run(result.GetValue(address)!, result.GetValue(port), result.GetValue(unix), result.GetValue(spin))));
 root.Subcommands.Add(serve);
 
 var rounds = new Option<int>("--rounds") { Description = "Paired rounds.", DefaultValueFactory = _ => 9 };
 var trips = new Option<int>("--trips") { Description = "Round trips a round.", DefaultValueFactory = _ => 60_000 };
 var size = new Option<int>("--size") { Description = "Bytes a message.", DefaultValueFactory = _ => 1 };
+AtLeast(rounds, 1);
+AtLeast(trips, 1);
+AtLeast(size, 1, 65536);
 var strict = new Command("pingpong", "Both ends on one thread against the C loop, strictly.") { rounds, trips, size, spin };
-strict.SetAction(result => Guard(() => StrictComparison.Run(Output(), result.GetValue(rounds), result.GetValue(trips), result.GetValue(size), result.GetValue(spin) ?? 0)));
+strict.SetAction((result, token) => Cancellable(token, () =>
+    StrictComparison.Run(Output(), result.GetValue(rounds), result.GetValue(trips), result.GetValue(size), result.GetValue(spin) ?? 0, token)));
 root.Subcommands.Add(strict);
 
 var micro = new Command("micro", "The BenchmarkDotNet suite; its own arguments follow, for example --filter '*Post*'.") { TreatUnmatchedTokensAsErrors = false };
@@ -32,8 +39,8 @@ micro.SetAction(result =>
 {
     var config = DefaultConfig.Instance.AddJob((result.GetValue(fast) ? Job.ShortRun : Job.Default).AsDefault());
     string[] arguments = [.. result.UnmatchedTokens];
-    BenchmarkSwitcher.FromAssembly(typeof(Serve).Assembly).Run(arguments.Length == 0 ? ["--filter", "*"] : arguments, config);
-    return 0;
+    var summaries = BenchmarkSwitcher.FromAssembly(typeof(Serve).Assembly).Run(arguments.Length == 0 ? ["--filter", "*"] : arguments, config);
+    return summaries.Any(s => s.HasCriticalValidationErrors || s.Reports.Any(r => !r.Success)) ? 1 : 0;
 });
 root.Subcommands.Add(micro);
 
@@ -41,12 +48,12 @@ var pattern = new Option<string>("--pattern") { Required = true };
 var transport = new Option<string>("--transport") { DefaultValueFactory = _ => "tcp" };
 var worker = new Command("worker", "One row of a table, driven over standard input.") { pattern, transport, spin };
 worker.Hidden = true;
-worker.SetAction(result => Worker.PingPong(result.GetValue(pattern)!, result.GetValue(transport) == "unix",
-    result.GetValue(spin) is { } s ? TimeSpan.FromMicroseconds(s) : null));
+worker.SetAction(result => Guard(default, () => Worker.PingPong(result.GetValue(pattern)!, result.GetValue(transport) == "unix",
+    result.GetValue(spin) is { } s ? TimeSpan.FromMicroseconds(s) : null)));
 root.Subcommands.Add(worker);
 var server = new Command("server", "One row's server, driven over standard input.") { pattern };
 server.Hidden = true;
-server.SetAction(result => Worker.Serve(result.GetValue(pattern)!));
+server.SetAction(result => Guard(default, () => Worker.Serve(result.GetValue(pattern)!)));
 root.Subcommands.Add(server);
 
 return root.Parse(args).Invoke();
@@ -58,14 +65,25 @@ static IAnsiConsole Output()
     return console;
 }
 
-static int Guard(Func<int> action)
+// What is not a number at all is the parser's own error.
+static void AtLeast(Option option, int minimum, int maximum = int.MaxValue) => option.Validators.Add(result =>
+{
+    if (result.Tokens is [var token] && int.TryParse(token.Value, CultureInfo.InvariantCulture, out var value) && (value < minimum || value > maximum))
+        result.AddError(maximum == int.MaxValue ? $"{option.Name} must be at least {minimum}." : $"{option.Name} must be between {minimum} and {maximum}.");
+});
+
+// On a thread of its own, so that Ctrl-C cancels it and children and temporary files are cleared away.
+static Task<int> Cancellable(CancellationToken token, Action action) => Task.Run(() => Guard(token, () => { action(); return 0; }), CancellationToken.None);
+
+static int Guard(CancellationToken token, Func<int> action)
 {
     try
     {
         return action();
     }
-    catch (OperationCanceledException)
+    catch (Exception e) when (e is OperationCanceledException || Interrupted(token))
     {
+        Console.Error.WriteLine("interrupted");
         return 130;
     }
     catch (Exception e)
@@ -74,3 +92,6 @@ static int Guard(Func<int> action)
         return 1;
     }
 }
+
+// Ctrl-C reaches the children too, and their end may be noticed a little before our own signal.
+static bool Interrupted(CancellationToken token) => token.CanBeCanceled && token.WaitHandle.WaitOne(200);

@@ -29,7 +29,8 @@ internal readonly record struct Round(long Trips, double Mean, long P50, long P9
 /// </summary>
 internal sealed class RoundClock
 {
-    private readonly LongHistogram _histogram = new(TimeSpan.TicksPerSecond * 100 * 10, 3);
+    private const long Longest = 10_000_000_000; // ns
+    private readonly LongHistogram _histogram = new(Longest, 3);
     private bool _timed;
     private long _amount;
     private long _start;
@@ -51,7 +52,7 @@ internal sealed class RoundClock
         _trips++;
         if (!_timed) return _trips < _amount;
         var now = Stopwatch.GetTimestamp();
-        _histogram.RecordValue(Math.Max(1, (now - _last) * 1_000_000_000 / Stopwatch.Frequency));
+        _histogram.RecordValue(Math.Clamp((now - _last) * 1_000_000_000 / Stopwatch.Frequency, 1, Longest));
         _last = now;
         return now - _start < _amount;
     }
@@ -61,26 +62,5 @@ internal sealed class RoundClock
         var elapsed = Stopwatch.GetElapsedTime(_start).TotalNanoseconds;
         long At(double p) => _timed ? _histogram.GetValueAtPercentile(p) : 0;
         return new Round(_trips, elapsed / _trips, At(50), At(99), At(99.9), (long)cpu.TotalNanoseconds, bytes);
-    }
-}
-
-/// <summary>The message of a trip: different each time, so that a stale echo is noticed.</summary>
-internal sealed class Message(int size)
-{
-    internal readonly byte[] Sent = Fill(size);
-    internal readonly byte[] Back = new byte[size];
-
-    internal void Change() => Sent[0]++;
-
-    internal void Verify()
-    {
-        if (!Sent.AsSpan().SequenceEqual(Back)) throw new InvalidDataException("The echo differs from what was sent.");
-    }
-
-    private static byte[] Fill(int size)
-    {
-        var bytes = new byte[size];
-        new Random(size).NextBytes(bytes);
-        return bytes;
     }
 }

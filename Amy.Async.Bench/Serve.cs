@@ -15,7 +15,6 @@ internal static class Serve
         {
             EndPoint endPoint = unix is null ? new IPEndPoint(IPAddress.Parse(address), port) : new UnixDomainSocketEndPoint(unix);
             using var listener = AsyncSocket.Listen(endPoint, new AsyncSocketOptions { Backlog = 4096 });
-            Console.WriteLine($"listening on {listener.LocalEndPoint}");
             using var stop = new CancellationTokenSource();
             using var interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Stop);
             using var terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Stop);
@@ -24,6 +23,7 @@ internal static class Serve
                 context.Cancel = true;
                 stop.Cancel();
             }
+            Console.WriteLine($"listening on {listener.LocalEndPoint}"); // from here on a signal ends it cleanly
             try
             {
                 while (true) _ = Echo.Run(await listener.AcceptAsync(stop.Token), 4096);

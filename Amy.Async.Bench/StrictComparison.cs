@@ -9,31 +9,50 @@ namespace Amy.Async.Bench;
 /// </summary>
 internal static class StrictComparison
 {
-    internal static int Run(IAnsiConsole console, int rounds, int trips, int size, int spinMicroseconds)
+    private const int WarmUps = 2;
+
+    internal static void Run(IAnsiConsole console, int rounds, int trips, int size, int spinMicroseconds, CancellationToken token)
     {
         using var yardstick = Yardstick.TryCompile(out var why);
-        if (yardstick is null)
+        if (yardstick is null) console.MarkupLineInterpolated($"The row 'C epoll loop' is missing: {why}.");
+        string[] transports = ["tcp", "unix"];
+        var tables = new List<Action>();
+        Steps.Show(console, progress =>
         {
-            console.MarkupLineInterpolated($"There is nothing to compare with: {why}.");
-            return 1;
-        }
-        var spin = spinMicroseconds.ToString(CultureInfo.InvariantCulture);
-        foreach (var transport in new[] { "tcp", "unix" })
+            foreach (var transport in transports)
+            {
+                var step = progress(transport, (rounds + WarmUps) * (yardstick is null ? 2 : 3));
+                var rows = Measure(yardstick, transport, rounds, trips, size, spinMicroseconds, step, token);
+                tables.Add(() => Tables.Print(console, $"{transport}, {size} byte(s), {trips} trips a round, {rounds} rounds, spin {spinMicroseconds} µs", rows));
+            }
+        });
+        Tables.Widen(console);
+        foreach (var print in tables) print();
+        console.MarkupLine("Mean, CPU and bytes are per round trip, medians of the rounds. Ratios are of means, paired round by round with the first row.");
+    }
+
+    private static List<(string Name, List<Round> Rounds)> Measure(Yardstick? yardstick, string transport, int rounds, int trips, int size, int spinMicroseconds, Action step, CancellationToken token)
+    {
+        string[] Worker(string pattern) => ["worker", "--pattern", pattern, "--transport", transport, "--spin-us", spinMicroseconds.ToString(CultureInfo.InvariantCulture)];
+        var children = new List<Child>();
+        try
         {
-            string[] Worker(string pattern) => ["worker", "--pattern", pattern, "--transport", transport, "--spin-us", spin];
-            using var c = Child.Of("C", yardstick.Program, "pingpong", transport);
-            using var amy = Child.Self("Amy", false, Worker("amy"));
-            using var readable = Child.Self("Amy readable", false, Worker("amy-readable"));
-            var children = new[] { ("C epoll loop", c), ("Amy ReceiveAsync", amy), ("Amy ReadableAsync + Receive", readable) };
-            var rows = children.Select(x => (x.Item1, Rounds: new List<Round>())).ToList();
-            for (var round = -2; round < rounds; round++)
-                for (var i = 0; i < children.Length; i++)
+            if (yardstick is not null) children.Add(Child.Of("C epoll loop", yardstick.Program, "pingpong", transport));
+            children.Add(Child.Self("Amy ReceiveAsync", false, Worker("amy")));
+            children.Add(Child.Self("Amy ReadableAsync + Receive", false, Worker("amy-readable")));
+            var rows = children.Select(c => (c.Name, Rounds: new List<Round>())).ToList();
+            for (var round = -WarmUps; round < rounds; round++)
+                for (var i = 0; i < children.Count; i++, step())
                 {
-                    var result = Round.Parse(children[i].Item2.Ask($"trips {size} {trips}"));
+                    token.ThrowIfCancellationRequested();
+                    var result = Round.Parse(children[i].Ask($"trips {size} {trips}"));
                     if (round >= 0) rows[i].Rounds.Add(result);
                 }
-            Tables.Print(console, $"{transport}, {size} byte(s), {trips} trips a round, {rounds} rounds, spin {spin} µs", rows);
+            return rows;
         }
-        return 0;
+        finally
+        {
+            Child.EndAll(children);
+        }
     }
 }

@@ -1,3 +1,5 @@
+using System.Buffers.Text;
+using System.Collections.Concurrent;
 using System.Globalization;
 using Amy.Async.Bench.Patterns;
 
@@ -13,7 +15,7 @@ internal static class Worker
     internal static int PingPong(string pattern, bool unix, TimeSpan? spin)
     {
         var pingPong = Patterns.PingPong.Create(pattern, unix, spin);
-        while (Console.ReadLine() is { } line)
+        foreach (var line in Lines())
         {
             var parts = line.Split(' ');
             try
@@ -34,8 +36,33 @@ internal static class Worker
     internal static int Serve(string pattern)
     {
         Console.WriteLine(Servers.Start(pattern));
-        while (Console.ReadLine() is not null)
-            Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{(long)Environment.CpuUsage.TotalTime.TotalNanoseconds} {GC.GetTotalAllocatedBytes(precise: true)}"));
+        // Plain bytes and one buffer, because the answer itself must not allocate: it would count as the server's.
+        using var input = Console.OpenStandardInput();
+        using var output = Console.OpenStandardOutput();
+        var buffer = new byte[128];
+        while (input.Read(buffer) > 0)
+        {
+            var cpu = (long)Environment.CpuUsage.TotalTime.TotalNanoseconds;
+            Utf8Formatter.TryFormat(cpu, buffer, out var length);
+            buffer[length++] = (byte)' ';
+            Utf8Formatter.TryFormat(GC.GetTotalAllocatedBytes(precise: true), buffer.AsSpan(length), out var more);
+            length += more;
+            buffer[length++] = (byte)'\n';
+            output.Write(buffer.AsSpan(0, length));
+        }
         return 0;
+    }
+
+    // Read by a thread of its own, so that the end of standard input ends the process even in the middle of a round that hangs.
+    private static IEnumerable<string> Lines()
+    {
+        var lines = new BlockingCollection<string>();
+        new Thread(() =>
+        {
+            while (Console.ReadLine() is { } line) lines.Add(line);
+            Environment.Exit(0);
+        })
+        { IsBackground = true, Name = "standard input" }.Start();
+        return lines.GetConsumingEnumerable();
     }
 }

@@ -21,10 +21,11 @@ internal sealed class Yardstick : IDisposable
             if (!Exists(compiler)) continue;
             var yardstick = new Yardstick(Directory.CreateTempSubdirectory("amy-bench-").FullName);
             using var process = Process.Start(new ProcessStartInfo(compiler, ["-O2", "-o", yardstick.Program, source]) { RedirectStandardError = true })!;
-            why = process.StandardError.ReadToEnd();
+            var said = process.StandardError.ReadToEnd();
             process.WaitForExit();
             if (process.ExitCode == 0) return yardstick;
             yardstick.Dispose();
+            why = $"{compiler} failed: {said.AsSpan().Trim().ToString().Split('\n')[0]}";
             return null;
         }
         why = "no C compiler (cc, gcc, clang) was found";

@@ -4,7 +4,7 @@ using BenchmarkDotNet.Attributes;
 
 namespace Amy.Async.Bench.Micro;
 
-/// <summary>What the loop's own services cost: posting, waking, yielding, timers, registering.</summary>
+/// <summary>What the loop's own services cost: posting, waking, yielding, registering.</summary>
 [MemoryDiagnoser]
 public class LoopBenchmarks
 {
@@ -14,7 +14,6 @@ public class LoopBenchmarks
     private readonly EventLoop _other = EventLoop.Start(new EventLoopOptions { SpinDuration = TimeSpan.Zero });
     private readonly SemaphoreSlim _done = new(0);
     private readonly Channel<Action> _channel = Channel.CreateUnbounded<Action>(new UnboundedChannelOptions { SingleReader = true });
-    private readonly CancellationTokenSource _cancelled = new();
     private int _left;
     private Action _countDown = null!;
     private Action _ping = null!;
@@ -79,32 +78,6 @@ public class LoopBenchmarks
     public void Yield() => _loop.InvokeAsync(async () =>
     {
         for (var i = 0; i < Count; i++) await _loop.Yield();
-    }).GetAwaiter().GetResult();
-
-    /// <summary>A delay inserted and cancelled, through a token source of its own.</summary>
-    [Benchmark(OperationsPerInvoke = Count)]
-    public void DelayInsertAndCancel() => _loop.InvokeAsync(async () =>
-    {
-        for (var i = 0; i < Count; i++)
-        {
-            using var source = new CancellationTokenSource();
-            var delay = _loop.Delay(TimeSpan.FromHours(1), source.Token);
-            source.Cancel();
-            try
-            {
-                await delay.AsTask().ContinueWith(static _ => { }, CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
-            }
-            catch (OperationCanceledException)
-            {
-            }
-        }
-    }).GetAwaiter().GetResult();
-
-    /// <summary>A delay that expires at once: insert, turn, fire.</summary>
-    [Benchmark(OperationsPerInvoke = Count)]
-    public void DelayInsertAndFire() => _loop.InvokeAsync(async () =>
-    {
-        for (var i = 0; i < Count; i++) await _loop.Delay(TimeSpan.FromTicks(1), _cancelled.Token);
     }).GetAwaiter().GetResult();
 
     /// <summary>Register and deregister with a poller that nobody waits on: two system calls.</summary>

@@ -31,23 +31,24 @@ internal static class Echo
             var buffer = new byte[bufferSize];
             while (true)
             {
+                await socket.ReadableAsync();
                 var n = socket.Receive(buffer, 0, buffer.Length, SocketFlags.None, out var error);
-                if (error == SocketError.WouldBlock) await socket.ReadableAsync();
-                else if (error != SocketError.Success || n == 0) return;
-                else await SendAll(socket, buffer, n);
+                if (error == SocketError.WouldBlock) continue; // the answer may be spurious
+                if (error != SocketError.Success || n == 0) return;
+                await SendAll(socket, buffer, 0, n);
             }
         }
     }
 
-    internal static async ValueTask SendAll(Socket socket, byte[] buffer, int count)
+    internal static async ValueTask SendAll(Socket socket, byte[] buffer, int offset, int count)
     {
-        var sent = 0;
         while (true)
         {
-            var n = socket.Send(buffer, sent, count - sent, SocketFlags.None, out var error);
+            var n = socket.Send(buffer, offset, count, SocketFlags.None, out var error);
             if (error == SocketError.WouldBlock) await socket.WritableAsync();
             else if (error != SocketError.Success) throw new SocketException((int)error);
-            else if ((sent += n) == count) return;
+            else if ((count -= n) == 0) return;
+            else offset += n;
         }
     }
 

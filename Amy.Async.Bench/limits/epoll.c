@@ -20,7 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX = 1 << 16, SAMPLES = 1 << 22 };
+enum { MAX = 1 << 16, SAMPLES = 1 << 22, WINDOWS = 4096, STUCK_MS = 10000 };
 
 static int64_t ns(clockid_t clock) {
     struct timespec t;
@@ -80,8 +80,22 @@ static void send_all(int fd, const char *b, size_t n) {
     }
 }
 
+// As in the workers: a message is a window into random bytes that moves on by one each trip, and no byte equals its
+// neighbour, so every byte of a message differs from the trip before.
+static void fill(unsigned char *t, size_t n) {
+    uint32_t x = 2463534242u;
+    for (size_t i = 0; i < n; i++) {
+        if (i >= WINDOWS) { t[i] = t[i - WINDOWS]; continue; }
+        do { x ^= x << 13; x ^= x >> 17; x ^= x << 5; t[i] = (unsigned char)(x >> 8); }
+        while (i > 0 && (t[i] == t[i - 1] || (i == WINDOWS - 1 && t[i] == t[0])));
+    }
+}
+
 static void pingpong(int unix_domain) {
-    static char message[MAX], in[MAX], echo[MAX];
+    static unsigned char table[WINDOWS + MAX];
+    static char in[MAX], echo[MAX];
+    const char *message = (const char *)table;
+    fill(table, sizeof table);
     static int64_t sample[SAMPLES];
     int s[2], ep = epoll_create1(EPOLL_CLOEXEC);
     connect_pair(s, unix_domain);
@@ -93,11 +107,11 @@ static void pingpong(int unix_domain) {
         int64_t start = ns(CLOCK_MONOTONIC), cpu = ns(CLOCK_PROCESS_CPUTIME_ID), sent = start;
         int64_t end = start + amount * 1000000;
         long trips = 0, samples = 0, got = 0;
-        memset(message, (int)(start & 127), (size_t)size);
         send_all(s[0], message, (size_t)size);
         for (int going = 1; going;) {
             struct epoll_event ev[64];
-            int n = epoll_wait(ep, ev, 64, -1);
+            int n = epoll_wait(ep, ev, 64, STUCK_MS);
+            if (n == 0) { printf("error: no event for %d ms\n", STUCK_MS); exit(1); } // the parent may be gone
             for (int i = 0; i < n && going; i++) {
                 if (!(ev[i].events & EPOLLIN)) continue;
                 int fd = ev[i].data.fd;
@@ -117,7 +131,7 @@ static void pingpong(int unix_domain) {
                     sent = now;
                     going = now < end;
                 } else going = trips < amount;
-                if (going) { message[0]++; send_all(s[0], message, (size_t)size); }
+                if (going) { message = (const char *)table + trips % WINDOWS; send_all(s[0], message, (size_t)size); }
             }
         }
         double mean = (double)(ns(CLOCK_MONOTONIC) - start) / (double)trips;
