@@ -63,6 +63,16 @@ internal sealed class SpinPolicyTests
     }
 
     [Test]
+    public void ShouldSpin_LargeBatches_NotUntilTheyAreSmallAgain()
+    {
+        var spin = new SpinPolicy(50_000);
+        for (var i = 0; i < 20; i++) spin.Served(8);
+        Assert.That(spin.ShouldSpin(_clock), Is.False);
+        for (var i = 0; i < 40; i++) spin.Served(1);
+        Assert.That(spin.ShouldSpin(_clock), Is.True);
+    }
+
+    [Test]
     public void ShouldSpin_HalfPaid_VainTimeStaysUnderTheCap()
     {
         var spin = new SpinPolicy(50_000);

@@ -117,7 +117,9 @@ public sealed partial class EventLoop
 
     private void Dispatch(int events)
     {
+        if (events == 0) return;
         _events += events;
+        _spin.Served(events);
         for (var i = 0; i < events && _fatal is null; i++)
             if (_poller.Event(i, out var readiness) is AwaitableSource source) source.OnReady(readiness);
     }

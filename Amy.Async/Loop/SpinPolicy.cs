@@ -11,6 +11,8 @@ namespace Amy.Async;
 /// those in vain down twice as fast; when it is used up, the next <see cref="_pause"/> sleeps are not preceded by a spin. Then
 /// comes a trial of at least four spins in a row (one alone says little: a peer that has gone to sleep as well needs a few
 /// quick answers before its own waits are short again). Each failed trial doubles the pause.</para>
+/// <para>A loop that serves many at once does not spin: its wake-up is shared by a batch of events, and sleeping lets the
+/// batch grow (64 connections: 10 % less CPU per request). So the average batch must be small.</para>
 /// <para>Besides, time spun in vain is capped at a twentieth of wall time: credit grows with time, and only spins in vain use
 /// it up. So an idle loop uses no CPU, and a loop on the same core as its peer, where no spin can ever be paid, loses next
 /// to nothing. Belongs to the loop's thread. Times in nanoseconds.</para>
@@ -25,6 +27,8 @@ internal sealed class SpinPolicy
     private const int LongestPause = 1024;
     private const int TrialScore = 8; // four spins in vain
     private const int FullScore = 16;
+    private const int LargestBatch = 3; // events a wait, on average
+    private const int BatchUnit = 64; // fixed point, so that an average of integers moves
 
     private readonly long _bound;
     private readonly bool _always;
@@ -33,6 +37,7 @@ internal sealed class SpinPolicy
     private int _score = TrialScore;
     private int _skips; // sleeps to go without a spin
     private int _pause = FirstPause; // how many, after the next failed trial
+    private int _batch = BatchUnit; // moving average over some eight waits, in 1/BatchUnit
 
     /// <param name="bound">How long one spin lasts at most; 0: never spin; negative: never sleep.</param>
     internal SpinPolicy(long bound)
@@ -51,11 +56,15 @@ internal sealed class SpinPolicy
 
     internal long Bound => _bound;
 
+    /// <summary>How many events the last wait that had any brought.</summary>
+    internal void Served(int events) => _batch += (events * BatchUnit - _batch) / 8;
+
     /// <summary>Whether to spin before the sleep that comes now.</summary>
     internal bool ShouldSpin(MonotonicClock clock)
     {
         if (_bound == 0) return false;
         if (_always) return true;
+        if (_batch > LargestBatch * BatchUnit) return false;
         if (_skips > 0)
         {
             _skips--;
