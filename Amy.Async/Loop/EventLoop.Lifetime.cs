@@ -183,16 +183,26 @@ public sealed partial class EventLoop
         var fatal = _fatal;
         _fatal = null;
         _phase = Stopping;
-        foreach (var registration in _registrar.Snapshot()) (registration as AwaitableSource)?.Stop();
-        while (_timers.TryTakeDue(long.MaxValue, out var timer)) timer!.Stop();
-        for (var turn = 0; turn < LastTurns && !_queue.TryClose(); turn++) RunPosted();
-        _queue.Close();
-        _queue.Refill();
-        while (_queue.TryTake(out var item)) RunOnPool(item);
-        _phase = Stopped;
-        _poller.Dispose();
-        _fatal = fatal ?? _fatal;
-        _stopped.TrySetResult(true);
+        try
+        {
+            foreach (var registration in _registrar.Snapshot()) (registration as AwaitableSource)?.Stop();
+            while (_timers.TryTakeDue(long.MaxValue, out var timer)) timer!.Stop();
+            for (var turn = 0; turn < LastTurns && _fatal is null && !_queue.TryClose(); turn++) RunPosted();
+        }
+        finally
+        {
+            _queue.Close();
+            do // what came in behind what was taken over, too
+            {
+                while (_queue.TryTake(out var item)) RunOnPool(item);
+                _queue.Refill();
+            }
+            while (_queue.Taken > 0);
+            _phase = Stopped;
+            _poller.Dispose();
+            _fatal = fatal ?? _fatal;
+            _stopped.TrySetResult(true);
+        }
     }
 
     private static async Task Wait(Task task, CancellationToken cancellationToken)

@@ -47,7 +47,7 @@ public sealed partial class EventLoop
     private void RunPosted()
     {
         _queue.Refill();
-        for (var i = 0; i < MaxItems && _queue.TryTake(out var item) && _fatal is null; i++)
+        for (var i = 0; i < MaxItems && _fatal is null && _queue.TryTake(out var item); i++)
         {
             _postsRun++;
             RestoreExecutionContext();
@@ -98,7 +98,7 @@ public sealed partial class EventLoop
         var end = start;
         var due = timeout < 0 ? long.MaxValue : start + timeout;
         var work = false;
-        while (events == 0 && !(work = _queue.HasWork || end >= due) && (_spin.Always || end - start < _spin.Bound))
+        while (events == 0 && !(work = _queue.HasWork || end >= due || _stopRequested) && (_spin.Always || end - start < _spin.Bound))
         {
             events = _poller.Collect(0);
             end = _clock.Now();
@@ -155,7 +155,7 @@ public sealed partial class EventLoop
         _budget = Budget;
         try
         {
-            if (context is null && !Runtime.IsolateItems) run(target, state);
+            if (context is null && (!Runtime.IsolateItems || _baseContext is null)) run(target, state);
             else
             {
                 _runCallback = run;
@@ -204,6 +204,19 @@ public sealed partial class EventLoop
             exception = new AggregateException("The handler of unhandled exceptions failed.", exception, e);
         }
         if (!handled) _fatal ??= ExceptionDispatchInfo.Capture(exception);
+    }
+
+    /// <summary>Tells the handler of an exception that ends nothing: what it belongs to goes on elsewhere.</summary>
+    internal void Report(Exception exception)
+    {
+        try
+        {
+            _unhandledException?.Invoke(exception);
+        }
+        catch (Exception e)
+        {
+            OnUnhandled(e);
+        }
     }
 
     /// <summary>Takes one from the budget of operations that complete at once. False: it is used up.</summary>

@@ -207,15 +207,28 @@ internal abstract class Operation : IThreadPoolWorkItem
                 var (continuation, state, flow) = TakeContinuation();
                 Loop.Resume(continuation, state, flow, _resume == Resume.Inline);
                 break;
-            case Resume.Context:
-                ((SynchronizationContext)_target!).Post(s_posted, this);
-                break;
-            case Resume.Scheduler:
-                _ = Task.Factory.StartNew(s_scheduled, this, CancellationToken.None, TaskCreationOptions.DenyChildAttach, (TaskScheduler)_target!);
+            case Resume.Context or Resume.Scheduler:
+                ResumeElsewhere();
                 break;
             default:
                 Runtime.QueueToPool(this);
                 break;
+        }
+    }
+
+    // A context or scheduler that refuses (one that has been shut down, for example) must neither end this loop nor lose the
+    // awaiting method: it goes on on the thread pool.
+    private void ResumeElsewhere()
+    {
+        try
+        {
+            if (_resume == Resume.Context) ((SynchronizationContext)_target!).Post(s_posted, this);
+            else _ = Task.Factory.StartNew(s_scheduled, this, CancellationToken.None, TaskCreationOptions.DenyChildAttach, (TaskScheduler)_target!);
+        }
+        catch (Exception e)
+        {
+            Loop.Report(e);
+            Runtime.QueueToPool(this);
         }
     }
 

@@ -42,9 +42,9 @@ internal sealed class SpinPolicy
     /// <param name="bound">How long one spin lasts at most; 0: never spin; negative: never sleep.</param>
     internal SpinPolicy(long bound)
     {
-        _bound = bound;
+        _bound = Math.Min(bound, long.MaxValue / (2 * CreditSpins));
         _always = bound < 0;
-        _credit = bound * CreditSpins;
+        _credit = _bound * CreditSpins;
     }
 
     internal long Paid { get; private set; }

@@ -163,10 +163,15 @@ public sealed class Poller : IDisposable
     /// </summary>
     internal Registration? Event(int index, out Readiness readiness)
     {
+        var id = Acknowledge(index, out readiness);
+        return id == Selector.WakeId ? null : Registrar.Find(id);
+    }
+
+    private long Acknowledge(int index, out Readiness readiness)
+    {
         var id = _selector.Get(index, out readiness);
-        if (id != Selector.WakeId) return Registrar.Find(id);
-        _selector.AcknowledgeWake();
-        return null;
+        if (id == Selector.WakeId) _selector.AcknowledgeWake();
+        return id;
     }
 
     internal void Wake()
@@ -222,8 +227,11 @@ public sealed class Poller : IDisposable
         if (_notifications.Length < events) _notifications = new Notification[events];
         var count = 0;
         for (var i = 0; i < events; i++)
-            if (Event(i, out var readiness) is { } registration && registration.Id is > 0 and var id)
-                _notifications[count++] = new Notification(id, readiness, 1);
+        {
+            var id = Acknowledge(i, out var readiness);
+            // The id as the kernel gave it: the object found may serve another registration in a moment.
+            if (id != Selector.WakeId && Registrar.Find(id) is not null) _notifications[count++] = new Notification(id, readiness, 1);
+        }
         return count;
     }
 

@@ -54,14 +54,16 @@ public sealed class Registrar
     {
         if (handle is null) throw new ArgumentNullException(nameof(handle));
         Check(interest);
+        Registration? stale;
+        long id;
         lock (_lock)
         {
             var registration = _pool.Count > 0 ? _pool.Pop() : new HandleRegistration();
             registration.Handle = handle;
             try
             {
-                Add(registration, Descriptor(handle), interest);
-                return registration.Id;
+                stale = Add(registration, Descriptor(handle), interest);
+                id = registration.Id;
             }
             catch
             {
@@ -69,6 +71,8 @@ public sealed class Registrar
                 throw;
             }
         }
+        stale?.OnStale();
+        return id;
     }
 
     /// <summary>Replaces the interest of a registration. What it is ready for already is notified again.</summary>
@@ -108,7 +112,9 @@ public sealed class Registrar
     /// <summary>Registers an object of the loop's. The caller keeps the descriptor open during the call.</summary>
     internal void Register(Registration registration, int descriptor, Interest interest)
     {
-        lock (_lock) Add(registration, descriptor, interest);
+        Registration? stale;
+        lock (_lock) stale = Add(registration, descriptor, interest);
+        stale?.OnStale();
     }
 
     /// <summary>
@@ -170,7 +176,8 @@ public sealed class Registrar
         }
     }
 
-    private void Add(Registration registration, int descriptor, Interest interest)
+    // Returns a registration whose number this one has taken over, to be told so outside the lock.
+    private Registration? Add(Registration registration, int descriptor, Interest interest)
     {
         if (_closed) throw new ObjectDisposedException(nameof(Poller));
         registration.Descriptor = descriptor;
@@ -184,9 +191,9 @@ public sealed class Registrar
                 _table.Remove(registration);
                 throw Refused(-result, descriptor);
             }
-            if (_table.Own(registration) is not { } stale) return;
-            Forget(stale);
-            stale.OnStale();
+            var stale = _table.Own(registration);
+            if (stale is not null) Forget(stale);
+            return stale;
         }
         finally
         {

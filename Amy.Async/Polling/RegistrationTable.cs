@@ -36,8 +36,8 @@ internal class Registration
     }
 
     /// <summary>
-    /// The descriptor was closed behind our back and its number has a new owner. Called under the registrar's lock, after the
-    /// registration was forgotten; must not run foreign code.
+    /// The descriptor was closed behind our back and its number has a new owner. Called after the registration was forgotten,
+    /// outside the registrar's lock.
     /// </summary>
     internal virtual void OnStale()
     {

@@ -38,12 +38,16 @@ public sealed partial class AsyncSocket : IDisposable, IAsyncDisposable
     {
         if (socket is null) throw new ArgumentNullException(nameof(socket));
         SocketChecks.Prepare(socket);
-        _source = new SocketSource(loop ?? EventLoop.Current ?? EventLoop.Default, socket, ownsSocket);
-        _source.Attach();
+        var source = new SocketSource(loop ?? EventLoop.Current ?? EventLoop.Default, socket, ownsSocket);
+        source.Attach();
+        _source = source; // last: if this constructor throws, the finalizer finds nothing to close
     }
 
-    /// <summary>A socket that was never disposed is closed when it is collected. One with a pending operation never is.</summary>
-    ~AsyncSocket() => _source?.Close();
+    /// <summary>
+    /// A socket that was never disposed is closed when it is collected (one with a pending operation never is). If there is a
+    /// <see cref="Socket"/>, that is left to its own finalizer: somebody may still use it.
+    /// </summary>
+    ~AsyncSocket() => _source?.Abandon();
 
     /// <summary>The loop it is attached to.</summary>
     public EventLoop Loop => _source.Loop;
@@ -86,10 +90,11 @@ public sealed partial class AsyncSocket : IDisposable, IAsyncDisposable
     {
         if (cancellationToken.IsCancellationRequested) return new ValueTask<int>(Task.FromCanceled<int>(cancellationToken));
         var source = _source;
+        var span = buffer.Span; // first: it throws if the buffer's owner has let go of it
         if (source.Begin(Direction.Read, out var deferred) == StateWord.BeginResult.Attempt)
         {
             var ready = true;
-            var n = buffer.IsEmpty ? source.Poll(Direction.Read, out _) : source.Receive(buffer.Span, out ready);
+            var n = span.IsEmpty ? source.Poll(Direction.Read, out _) : source.Receive(span, out ready);
             if (n != -Errno.EAGAIN)
             {
                 source.End(Direction.Read, ready);
@@ -112,10 +117,11 @@ public sealed partial class AsyncSocket : IDisposable, IAsyncDisposable
     {
         if (cancellationToken.IsCancellationRequested) return new ValueTask<int>(Task.FromCanceled<int>(cancellationToken));
         var source = _source;
+        var span = buffer.Span; // first: it throws if the buffer's owner has let go of it
         var sent = 0;
         if (source.Begin(Direction.Write, out var deferred) == StateWord.BeginResult.Attempt)
         {
-            sent = buffer.IsEmpty ? 0 : source.SendAll(buffer.Span);
+            sent = span.IsEmpty ? 0 : source.SendAll(span);
             if (sent == buffer.Length || sent < 0)
             {
                 source.End(Direction.Write, ready: true);

@@ -40,7 +40,8 @@ internal sealed class SocketOperation : Operation, IValueTaskSource<int>, IValue
         _side = direction;
     }
 
-    protected override bool RemainsReady => _ready;
+    // An accept that was put off saw no drained queue: the next one must try.
+    protected override bool RemainsReady => _ready || _exhausted;
 
     // ---- starting: the caller holds Busy, and has tried already if the direction was ready
 
@@ -97,7 +98,20 @@ internal sealed class SocketOperation : Operation, IValueTaskSource<int>, IValue
 
     // ---- trying: whoever holds Inside
 
-    protected override bool Attempt() => _kind switch
+    protected override bool Attempt()
+    {
+        try
+        {
+            return Try();
+        }
+        catch (Exception e) // a buffer whose owner has let go of it
+        {
+            Error = e;
+            return _ready = true;
+        }
+    }
+
+    private bool Try() => _kind switch
     {
         Kind.Receive => Received(_socket.Receive(_receiveBuffer.Span, out _ready)),
         Kind.Send => AttemptSend(),

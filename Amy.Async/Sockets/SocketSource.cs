@@ -36,6 +36,8 @@ internal enum ShortRead
 internal sealed class SocketSource : AwaitableSource
 {
     private const int MaxAcceptSkips = 64;
+    private const int MaxSentAtOnce = 1 << 20; // bytes of one send before others on the loop have their turn
+    private static readonly Action<object, object?> s_sendOn = static (source, _) => ((SocketSource)source).OnReady(Readiness.Writable);
 
     private readonly SystemCalls _calls;
     private readonly int _descriptor;
@@ -44,6 +46,7 @@ internal sealed class SocketSource : AwaitableSource
     private volatile Socket? _socket; // null: the descriptor is ours alone; set once, under _ownerLock
     private volatile SafeHandle? _handle; // the handle of _socket
     private bool _ownsSocket = true; // guarded by _ownerLock
+    private volatile bool _gone; // the number has another owner: not ours to close
     private string? _unlink; // the file of a Unix-domain listener, removed on close
 
     internal AsyncSocketOptions Options = s_defaultOptions;
@@ -141,7 +144,10 @@ internal sealed class SocketSource : AwaitableSource
         return n;
     }
 
-    /// <summary>send(2) until all is sent: the number of bytes, less than all if the rest would block, or -errno.</summary>
+    /// <summary>
+    /// send(2) until all is sent: the number of bytes, less than all if the rest would block or must wait for its next turn
+    /// on the loop, or -errno.
+    /// </summary>
     internal int SendAll(ReadOnlySpan<byte> buffer)
     {
         var sent = 0;
@@ -151,6 +157,9 @@ internal sealed class SocketSource : AwaitableSource
             if (n == -Errno.EAGAIN) return sent;
             if (n < 0) return n;
             sent += n;
+            if (sent < MaxSentAtOnce || sent == buffer.Length || !Loop.IsCurrent) continue;
+            Loop.EnqueueOrPool(s_sendOn, this); // as if an edge had come
+            return sent;
         }
         while (sent < buffer.Length);
         return sent;
@@ -303,12 +312,29 @@ internal sealed class SocketSource : AwaitableSource
         return socket;
     }
 
+    /// <summary>Ends the attachment because the AsyncSocket was collected; a Socket has a finalizer of its own.</summary>
+    internal void Abandon()
+    {
+        lock (_ownerLock)
+        {
+            if (_socket is not null) _ownsSocket = false;
+        }
+        Close();
+    }
+
+    internal override void OnStale()
+    {
+        _gone = true;
+        base.OnStale();
+    }
+
     internal override void CloseDescriptor()
     {
         lock (_ownerLock)
         {
-            if (_socket is null) _calls.Close(_descriptor);
-            else if (_ownsSocket) _socket.Dispose();
+            if (_gone) _handle?.SetHandleAsInvalid();
+            else if (_socket is null) _calls.Close(_descriptor);
+            if (_ownsSocket) _socket?.Dispose();
             if (_unlink is not null) Unlink(_unlink);
         }
     }
