@@ -112,7 +112,7 @@ internal sealed class ReadablePingPong : PingPong
             for (var got = 0; got < size;)
             {
                 await _client.ReadableAsync();
-                var n = _client.Receive(message.Back, got, size - got, SocketFlags.None, out var error);
+                var n = _client.Receive(message.Back, got, message.Back.Length - got, SocketFlags.None, out var error);
                 if (error == SocketError.WouldBlock) continue;
                 if (error != SocketError.Success) throw new SocketException((int)error);
                 if (n == 0) throw new EndOfStreamException();
@@ -228,7 +228,7 @@ internal sealed class ArgsPingPong : PingPong
             _message.Change();
             _send.SetBuffer(_message.Table, _message.Offset, _message.Size);
             if (_client.SendAsync(_send) || !Sent()) return;
-            _receive.SetBuffer(_message.Back, 0, _message.Back.Length);
+            _receive.SetBuffer(_message.Back, 0, _message.Size);
             if (_client.ReceiveAsync(_receive)) return;
         }
         while (Received());
@@ -247,7 +247,7 @@ internal sealed class ArgsPingPong : PingPong
 
     private void Receive()
     {
-        _receive.SetBuffer(_message.Back, 0, _message.Back.Length);
+        _receive.SetBuffer(_message.Back, 0, _message.Size);
         if (!_client.ReceiveAsync(_receive) && Received()) Trips();
     }
 

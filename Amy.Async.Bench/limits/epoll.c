@@ -116,7 +116,7 @@ static void pingpong(int unix_domain) {
                 if (!(ev[i].events & EPOLLIN)) continue;
                 int fd = ev[i].data.fd;
                 char *to = fd == s[0] ? in : echo;
-                size_t room = fd == s[0] ? (size_t)(size - got) : MAX;
+                size_t room = fd == s[0] ? (size_t)(MAX - got) : MAX;
                 ssize_t r = recv(fd, fd == s[0] ? to + got : to, room, 0);
                 if (r <= 0) continue;
                 if (fd == s[1]) { send_all(fd, echo, (size_t)r); continue; }

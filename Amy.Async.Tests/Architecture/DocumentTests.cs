@@ -1,5 +1,4 @@
 using System.Reflection;
-using System.Runtime.CompilerServices;
 using System.Runtime.Loader;
 using Microsoft.CodeAnalysis;
 using Microsoft.CodeAnalysis.CSharp;
@@ -10,13 +9,10 @@ namespace Amy.Async.Tests.Architecture;
 [TestFixture]
 internal sealed class DocumentTests
 {
-    private static string Root([CallerFilePath] string path = "") =>
-        Path.GetFullPath(Path.Combine(Path.GetDirectoryName(path)!, "..", ".."));
-
     private static List<string> Blocks(string document)
     {
         var blocks = new List<string>();
-        var lines = File.ReadAllLines(Path.Combine(Root(), document));
+        var lines = File.ReadAllLines(Path.Combine(Repository.Root, document));
         for (var i = 0; i < lines.Length; i++)
         {
             if (lines[i] != "```csharp") continue;

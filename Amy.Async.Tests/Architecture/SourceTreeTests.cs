@@ -1,4 +1,3 @@
-using System.Runtime.CompilerServices;
 using Microsoft.CodeAnalysis;
 using Microsoft.CodeAnalysis.CSharp;
 using Microsoft.CodeAnalysis.CSharp.Syntax;
@@ -21,8 +20,7 @@ internal sealed class SourceTreeTests
 
     private static readonly List<(string Room, string File, SyntaxTree Tree)> s_files = Parse();
 
-    private static string Root([CallerFilePath] string path = "") =>
-        Path.GetFullPath(Path.Combine(Path.GetDirectoryName(path)!, "..", "..", "Amy.Async"));
+    private static string Root() => Repository.Library;
 
     private static List<(string, string, SyntaxTree)> Parse()
     {

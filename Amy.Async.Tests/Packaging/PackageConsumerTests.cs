@@ -1,7 +1,6 @@
 #if !AMY_NETSTANDARD
 using System.Diagnostics;
 using System.IO.Compression;
-using System.Runtime.CompilerServices;
 
 namespace Amy.Async.Tests.Packaging;
 
@@ -49,8 +48,7 @@ internal sealed class PackageConsumerTests
     [TearDown]
     public void RemoveFolder() => Directory.Delete(_folder, recursive: true);
 
-    private static string Library([CallerFilePath] string path = "") =>
-        Path.GetFullPath(Path.Combine(Path.GetDirectoryName(path)!, "..", "..", "Amy.Async", "Amy.Async.csproj"));
+    private static string Library() => Path.Combine(Repository.Library, "Amy.Async.csproj");
 
     [Test]
     public void Package_FromALocalFeed_BuildsAndRuns()
