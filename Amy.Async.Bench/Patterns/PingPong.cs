@@ -22,8 +22,7 @@ internal abstract class PingPong
 
     protected static (Socket Client, Socket Server) Connect(bool unix)
     {
-        var path = Path.Combine(Path.GetTempPath(), $"amy-bench-{Guid.NewGuid():N}");
-        EndPoint endPoint = unix ? new UnixDomainSocketEndPoint(path) : new IPEndPoint(IPAddress.Loopback, 0);
+        var endPoint = ListenAt(unix);
         Socket New() => new(endPoint.AddressFamily, SocketType.Stream, unix ? ProtocolType.Unspecified : ProtocolType.Tcp);
         using var listener = New();
         listener.Bind(endPoint);
@@ -34,6 +33,10 @@ internal abstract class PingPong
         if (!unix) client.NoDelay = server.NoDelay = true;
         return (client, server);
     }
+
+    protected static EndPoint ListenAt(bool unix) => unix
+        ? new UnixDomainSocketEndPoint(Path.Combine(Path.GetTempPath(), $"amy-bench-{Guid.NewGuid():N}"))
+        : new IPEndPoint(IPAddress.Loopback, 0);
 
     protected static EventLoop StartLoop(TimeSpan? spin) =>
         EventLoop.Start(spin is { } s ? new EventLoopOptions { SpinDuration = s } : new EventLoopOptions());
@@ -48,9 +51,10 @@ internal sealed class AmyPingPong : PingPong
     internal AmyPingPong(bool unix, TimeSpan? spin)
     {
         _loop = StartLoop(spin);
-        var (client, server) = Connect(unix);
-        _client = new AsyncSocket(client, _loop);
-        var echo = new AsyncSocket(server, _loop);
+        using var listener = AsyncSocket.Listen(ListenAt(unix), loop: _loop);
+        var accepting = listener.AcceptAsync().AsTask();
+        _client = AsyncSocket.ConnectAsync(listener.LocalEndPoint!, _loop).AsTask().GetAwaiter().GetResult();
+        var echo = accepting.GetAwaiter().GetResult();
         _loop.Post(() => _ = Echo.Run(echo, ServerBuffer));
     }
 

@@ -64,6 +64,9 @@ internal sealed class SourceTreeTests
         foreach (var (room, _, tree) in s_files)
             foreach (var type in tree.GetRoot().DescendantNodes().OfType<BaseTypeDeclarationSyntax>().Where(t => t.Parent is not BaseTypeDeclarationSyntax))
                 declaredIn[type.Identifier.Text] = room;
+        foreach (var (room, _, tree) in s_files)
+            foreach (var type in tree.GetRoot().DescendantNodes().OfType<DelegateDeclarationSyntax>().Where(t => t.Parent is not BaseTypeDeclarationSyntax))
+                declaredIn[type.Identifier.Text] = room;
         var wrong = new List<string>();
         foreach (var (room, file, tree) in s_files)
         {
@@ -84,8 +87,11 @@ internal sealed class SourceTreeTests
         name.Parent is MemberAccessExpressionSyntax access && access.Name == name
         || name.Parent is MemberBindingExpressionSyntax or NameColonSyntax or NameEqualsSyntax
         || name.Parent is AssignmentExpressionSyntax { Parent: InitializerExpressionSyntax } assignment && assignment.Left == name
-        || name.Ancestors().Any(a => a is UsingDirectiveSyntax)
-        || name.Identifier.Text is "Poller" or "Registrar" or "Socket" && name.Parent is MemberAccessExpressionSyntax or InvocationExpressionSyntax;
+        || name.Ancestors().Any(a => a is UsingDirectiveSyntax);
+
+    // However it is written: DllImport, DllImportAttribute, qualified or not.
+    private static bool IsPInvoke(NameSyntax name) =>
+        name.DescendantTokens().Last().Text is "DllImport" or "DllImportAttribute" or "LibraryImport" or "LibraryImportAttribute";
 
     [Test]
     public void UnsafeAndDllImport_OnlyInNative_AndConditionsOnlyInCompat()
@@ -95,7 +101,7 @@ internal sealed class SourceTreeTests
         {
             var root = tree.GetRoot();
             if (room != "Native" && root.DescendantTokens().Any(t => t.IsKind(SyntaxKind.UnsafeKeyword))) wrong.Add($"{file}: unsafe");
-            if (room != "Native" && root.DescendantNodes().OfType<AttributeSyntax>().Any(a => a.Name.ToString() is "DllImport" or "LibraryImport")) wrong.Add($"{file}: P/Invoke");
+            if (room != "Native" && root.DescendantNodes().OfType<AttributeSyntax>().Any(a => IsPInvoke(a.Name))) wrong.Add($"{file}: P/Invoke");
             if (room != "Compat" && root.DescendantTrivia().Any(t => t.IsKind(SyntaxKind.IfDirectiveTrivia))) wrong.Add($"{file}: #if");
         }
         Assert.That(wrong, Is.Empty);

@@ -31,7 +31,7 @@ internal sealed class AbiTests
             yield return (field.Name, (int)field.GetRawConstantValue()!);
         foreach (var field in typeof(SocketConstants).GetFields(System.Reflection.BindingFlags.Static | System.Reflection.BindingFlags.NonPublic))
             if (char.IsUpper(field.Name[1])) yield return (field.Name, (int)field.GetRawConstantValue()!);
-        yield return ("__NR_epoll_pwait", SystemCallNumber.EpollPwait);
+        yield return (RuntimeInformation.ProcessArchitecture == System.Runtime.InteropServices.Architecture.X64 ? "__NR_epoll_wait" : "__NR_epoll_pwait", SystemCallNumber.EpollWait);
         yield return ("__NR_recvfrom", SystemCallNumber.Recvfrom);
         yield return ("__NR_recvmsg", SystemCallNumber.Recvmsg);
         yield return ("__NR_sendto", SystemCallNumber.Sendto);

@@ -34,7 +34,8 @@ internal static class SystemCallNumber
 {
     private static readonly bool s_x64 = RuntimeInformation.ProcessArchitecture == Architecture.X64;
 
-    internal static readonly nint EpollPwait = s_x64 ? 281 : 22;
+    /// <summary>epoll_wait(2); arm64 has only epoll_pwait, which is the same without a mask.</summary>
+    internal static readonly nint EpollWait = s_x64 ? 232 : 22;
     internal static readonly nint Recvfrom = s_x64 ? 45 : 207;
     internal static readonly nint Recvmsg = s_x64 ? 47 : 212;
     internal static readonly nint Sendto = s_x64 ? 44 : 206;

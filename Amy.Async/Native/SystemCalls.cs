@@ -45,7 +45,7 @@ internal unsafe class SystemCalls
                 if (result is not (-Errno.ENOSYS or -Errno.EPERM)) return result;
                 _preciseWaitRefused = true;
             }
-            return Result(Libc.syscall(SystemCallNumber.EpollPwait, epoll, e, capacity, ToMilliseconds(timeout), null, 0));
+            return Result(Libc.syscall(SystemCallNumber.EpollWait, epoll, e, capacity, ToMilliseconds(timeout), null, 0));
         }
     }
 
