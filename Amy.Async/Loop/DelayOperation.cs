@@ -10,7 +10,7 @@ namespace Amy.Async;
 /// one that a cancellation asks for, see the same truth in whatever order they come: cancelled, so complete; or not in the
 /// queue yet, so enter.
 /// </remarks>
-internal sealed class DelayOperation : Operation, IValueTaskSource, ITimerEntry
+internal sealed class DelayOperation : Operation, IValueTaskSource, ILoopTimer
 {
     private long _deadline; // written before Arm; long.MaxValue: never
 

@@ -17,7 +17,7 @@ public sealed partial class EventLoop
     private const int Budget = 64;
 
     private readonly WorkQueue _queue = new();
-    private readonly TimerQueue _timers = new();
+    private readonly TimerQueue<ILoopTimer> _timers = new();
     private readonly SpinPolicy _spin;
     private int _budget = Budget;
     private ExecutionContext? _baseContext; // what user code finds, unless its own context flows

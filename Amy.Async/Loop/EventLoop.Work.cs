@@ -150,13 +150,13 @@ public sealed partial class EventLoop
 
     // ---- delays
 
-    internal void AddTimer(ITimerEntry timer, long deadline)
+    internal void AddTimer(ILoopTimer timer, long deadline)
     {
         Debug.Assert(IsCurrent);
         _timers.Add(timer, deadline);
     }
 
-    internal void RemoveTimer(ITimerEntry timer)
+    internal void RemoveTimer(ILoopTimer timer)
     {
         if (timer.QueueIndex >= 0) _timers.Remove(timer);
     }

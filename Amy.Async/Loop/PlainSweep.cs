@@ -6,7 +6,7 @@ namespace Amy.Async;
 /// Looks now and then whether a handle was closed under a plain wait: the kernel says nothing about a close. Only while
 /// there are such waits; otherwise the loop sleeps undisturbed.
 /// </summary>
-internal sealed class PlainSweep(EventLoop loop) : ITimerEntry
+internal sealed class PlainSweep(EventLoop loop) : ILoopTimer
 {
     /// <summary>Nanoseconds between two looks: 250 ms.</summary>
     internal const long Period = 250 * MonotonicClock.NanosecondsPerMillisecond;

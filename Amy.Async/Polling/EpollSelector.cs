@@ -18,8 +18,6 @@ namespace Amy.Async;
 /// <summary>The selector on epoll(7): one epoll instance, one eventfd(2) for wake-ups.</summary>
 internal sealed class EpollSelector : Selector
 {
-    private const int Capacity = 512; // events per wait; more stay in the kernel for the next one
-
     private static readonly byte[] s_one = BitConverter.GetBytes(1UL);
 
     private readonly SystemCalls _calls;

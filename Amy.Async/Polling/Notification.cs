@@ -1,7 +1,8 @@
 namespace Amy.Async;
 
-/// <summary>What one <see cref="Poller.Wait"/> tells about one registration.</summary>
+/// <summary>What one <see cref="Poller.Wait"/> tells about one registration, timer or channel.</summary>
 /// <param name="Id">The id that <see cref="Registrar"/> gave.</param>
-/// <param name="Readiness">Everything that the registration became ready for since its last notification.</param>
-/// <param name="Count">How many events are told at once: 1 for a descriptor.</param>
+/// <param name="Readiness">Everything that the registration became ready for since its last notification; of a timer or a
+/// channel <see cref="Readiness.Readable"/>.</param>
+/// <param name="Count">Of an interval, how often it has expired since the last notification; else 1.</param>
 public readonly record struct Notification(long Id, Readiness Readiness, int Count);

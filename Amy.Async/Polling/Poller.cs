@@ -39,11 +39,14 @@ public sealed class Poller : IDisposable
     private int _writers;
     private long _wakesWritten;
 
+    // 1: somebody asked that a wait return. Written before _wake by the asker; taken by the wait that returns.
+    private int _returnAsked;
+
     private bool _woken; // the last Collect consumed a wake-up; waiting thread only
 
     private readonly Selector _selector;
     private readonly MonotonicClock _clock;
-    private Notification[] _notifications = new Notification[512];
+    private readonly Notification[] _notifications = new Notification[2 * Selector.Capacity]; // events, then channels and timers
 
     /// <summary>Creates a poller.</summary>
     /// <param name="kind">The kernel's mechanism; <see cref="PollerKind.Auto"/> takes the best of this platform.</param>
@@ -61,6 +64,8 @@ public sealed class Poller : IDisposable
     {
         _selector = selector;
         _clock = clock;
+        Timers = new PollerTimers(this, clock);
+        Signals = new PollerSignals(this);
         Registrar = new Registrar(this, selector);
     }
 
@@ -79,7 +84,8 @@ public sealed class Poller : IDisposable
     public Registrar Registrar { get; }
 
     /// <summary>
-    /// Waits until something is ready, until <see cref="Registrar.Wake"/>, or until the time is up.
+    /// Waits until something is ready (a descriptor, a timer, a channel), until <see cref="Registrar.Wake"/>, or until the
+    /// time is up.
     /// </summary>
     /// <param name="timeout">
     /// How long at most, in steps of 100 ns; zero only looks, <see cref="Timeout.InfiniteTimeSpan"/> waits for ever. Never
@@ -124,6 +130,10 @@ public sealed class Poller : IDisposable
     }
 
     // ---- for the loop: the raw parts of a wait
+
+    internal PollerTimers Timers { get; }
+
+    internal PollerSignals Signals { get; }
 
     internal long WakesWritten => Interlocked.Read(ref _wakesWritten);
 
@@ -174,6 +184,14 @@ public sealed class Poller : IDisposable
         return id;
     }
 
+    /// <summary>Makes the wait in progress return, or else the next one.</summary>
+    internal void AskToReturn()
+    {
+        Volatile.Write(ref _returnAsked, 1); // before the exchange in Wake, a full fence
+        Wake();
+    }
+
+    /// <summary>Makes the waiting thread look for work that was published before.</summary>
     internal void Wake()
     {
         Interlocked.Increment(ref _writers); // before the look at _use: pairs with CloseAll
@@ -207,24 +225,31 @@ public sealed class Poller : IDisposable
         };
     }
 
+    // Every pass looks at all there is: the kernel, the channels, the timers. It ends with something to tell, when it was
+    // asked to, or when the time is up; a wake-up on behalf of a timer or a channel only leads to the next pass.
     private int WaitFor(long timeout)
     {
-        if (timeout == 0) ClearWake(); // a wake so far is answered by this return
-        var deadline = timeout > 0 ? _clock.Now() + Math.Min(timeout, long.MaxValue - _clock.Now()) : 0;
+        var deadline = timeout switch { 0 => long.MinValue, < 0 => long.MaxValue, _ => PollerTimers.Sum(_clock.Now(), timeout) };
         while (true)
         {
-            var count = Translate(Collect(timeout));
+            var events = Collect(timeout == 0 || Signals.Any ? 0 : TimeToSleep(deadline));
             if (Volatile.Read(ref _use) != Waiting) throw new ObjectDisposedException(nameof(Poller));
-            if (count > 0 || _woken || timeout == 0) return count;
-            if (timeout < 0) continue; // a signal, or only events of registrations that are gone
-            timeout = deadline - _clock.Now();
-            if (timeout <= 0) return 0;
+            var count = Translate(events);
+            count += Signals.Take(_notifications.AsSpan(count));
+            count += Timers.TakeDue(_notifications.AsSpan(count));
+            if (Interlocked.Exchange(ref _returnAsked, 0) != 0 || count > 0 || timeout == 0) return count;
+            if (deadline != long.MaxValue && _clock.Now() >= deadline) return 0;
         }
+    }
+
+    private long TimeToSleep(long deadline)
+    {
+        var until = Timers.SleepUntil(deadline);
+        return until == long.MaxValue ? -1 : Math.Max(0, until - _clock.Now());
     }
 
     private int Translate(int events)
     {
-        if (_notifications.Length < events) _notifications = new Notification[events];
         var count = 0;
         for (var i = 0; i < events; i++)
         {
@@ -256,6 +281,7 @@ public sealed class Poller : IDisposable
         Interlocked.MemoryBarrier();
         var wait = default(SpinWait);
         while (Volatile.Read(ref _writers) != 0) wait.SpinOnce();
+        Timers.Close();
         Registrar.Close();
     }
 }

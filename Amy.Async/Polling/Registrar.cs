@@ -1,12 +1,13 @@
 using System.Net.Sockets;
 using System.Runtime.InteropServices;
+using System.Threading.Channels;
 using Amy.Async.Compat;
 using Amy.Async.Native;
 
 namespace Amy.Async;
 
 /// <summary>
-/// Registers descriptors with a <see cref="Poller"/>. Every member may be called from any thread, also while another thread
+/// Registers descriptors with a <see cref="Poller"/>, and makes its timers and channels. Every member may be called from any thread, also while another thread
 /// is in <see cref="Poller.Wait"/>; registering, changing and removing talk to the kernel directly and never wake it.
 /// </summary>
 /// <remarks>
@@ -100,7 +101,56 @@ public sealed class Registrar
     /// Makes <see cref="Poller.Wait"/> return early, possibly empty: the one in progress, or else the next one. Any number
     /// of calls before that return count as one. Nothing happens after the poller was disposed.
     /// </summary>
-    public void Wake() => _poller.Wake();
+    public void Wake() => _poller.AskToReturn();
+
+    // ---- timers
+
+    /// <summary>
+    /// Starts a timer that fires once: one notification with the returned id and <see cref="Readiness.Readable"/>, not before
+    /// the time is up. Wakes the waiting thread only if it would sleep longer than that. Allocates nothing after the first few.
+    /// </summary>
+    /// <param name="dueTime">From now, in steps of 100 ns. Zero: the next <see cref="Poller.Wait"/> tells. Centuries are never.</param>
+    /// <returns>The id of the timer: positive, never used again.</returns>
+    /// <exception cref="ArgumentOutOfRangeException">Negative (also infinite: a time-out that never comes is none).</exception>
+    /// <exception cref="ObjectDisposedException">The poller is disposed.</exception>
+    public long SetTimeout(TimeSpan dueTime)
+    {
+        if (dueTime < TimeSpan.Zero) throw new ArgumentOutOfRangeException(nameof(dueTime), dueTime, "A time-out is zero or positive.");
+        return _poller.Timers.Set(Poller.Nanoseconds(dueTime), 0);
+    }
+
+    /// <summary>
+    /// Starts a timer that fires again and again, after each period from now on. It keeps its phase: no expiration is early,
+    /// and lateness does not add up. <see cref="Notification.Count"/> says how many expirations one notification tells of.
+    /// </summary>
+    /// <param name="period">Positive, in steps of 100 ns.</param>
+    /// <returns>The id of the timer: positive, never used again.</returns>
+    /// <exception cref="ArgumentOutOfRangeException">Zero or negative.</exception>
+    /// <exception cref="ObjectDisposedException">The poller is disposed.</exception>
+    public long SetInterval(TimeSpan period)
+    {
+        if (period <= TimeSpan.Zero) throw new ArgumentOutOfRangeException(nameof(period), period, "An interval is positive.");
+        var nanoseconds = Poller.Nanoseconds(period);
+        return _poller.Timers.Set(nanoseconds, nanoseconds);
+    }
+
+    /// <summary>Stops a timer. No notification with its id comes out of a later <see cref="Poller.Wait"/>.</summary>
+    /// <returns>False: it has fired (a time-out), was cancelled before, or never was one.</returns>
+    public bool CancelTimeout(long timerId) => _poller.Timers.Cancel(timerId);
+
+    // ---- channels
+
+    /// <summary>Makes a channel that takes any number of items and notifies this poller.</summary>
+    public PollerChannel<T> CreateUnboundedChannel<T>() => new(_poller.Signals, Channel.CreateUnbounded<T>());
+
+    /// <summary>Makes a channel that holds a number of items, lets its writers wait for room, and notifies this poller.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">The capacity is less than 1.</exception>
+    public PollerChannel<T> CreateBoundedChannel<T>(int capacity)
+    {
+        // A channel of 0, which newer platforms have, hands over to a reader that waits: the poller's never does.
+        if (capacity < 1) throw new ArgumentOutOfRangeException(nameof(capacity), capacity, "A bounded channel holds at least one item.");
+        return new(_poller.Signals, Channel.CreateBounded<T>(capacity));
+    }
 
     // ---- for the loop
 

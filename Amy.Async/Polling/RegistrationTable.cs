@@ -72,16 +72,17 @@ internal sealed class HandleRegistration : Registration
 }
 
 /// <summary>
-/// Slots with generations: an id is <c>generation &lt;&lt; 32 | slot</c>, so ids are never reused although slots are.
+/// Slots with generations: an id is <c>generation &lt;&lt; 32 | slot</c>, so ids are never reused although slots are. A poller
+/// has three tables (descriptors, timers, channels), each with slot numbers of its own, so that no id is given twice.
 /// </summary>
 /// <remarks>
-/// Everything but <see cref="Find"/> runs under the registrar's lock. <see cref="Find"/> is called by the waiting thread
+/// Everything but <see cref="Find"/> runs under its owner's lock (for descriptors the registrar's). <see cref="Find"/> is called by the waiting thread
 /// without it. Two-thread story: W looks up an event of id A while R removes A and puts B into the same slot. W loads the
 /// slot's object once; it is A's (then its id is A, or 0 if R has come further: the event is delivered as one that came
 /// just before the removal, or dropped), null (dropped), or B's, whose id is not A (dropped: generations differ). A pooled
 /// object that is registered anew under another id compares unequal as well. So no event reaches a foreign id.
 /// </remarks>
-internal sealed class RegistrationTable
+internal sealed class RegistrationTable(int firstSlot = 0)
 {
     private const int MaxGeneration = int.MaxValue;
 
@@ -98,7 +99,7 @@ internal sealed class RegistrationTable
     internal Registration? Find(long id)
     {
         var slots = Volatile.Read(ref _slots);
-        var slot = (int)id;
+        var slot = (int)id - firstSlot;
         if ((uint)slot >= (uint)slots.Length) return null;
         var registration = Volatile.Read(ref slots[slot]);
         return registration is not null && registration.Id == id ? registration : null;
@@ -123,7 +124,7 @@ internal sealed class RegistrationTable
             slot = _used++;
             if (slot == _slots.Length) Grow();
         }
-        var id = (long)++_generations[slot] << 32 | (uint)slot;
+        var id = (long)++_generations[slot] << 32 | (uint)(firstSlot + slot);
         registration.Id = id;
         Volatile.Write(ref _slots[slot], registration); // after the id: a reader of the slot sees it
         Count++;
@@ -133,7 +134,7 @@ internal sealed class RegistrationTable
     internal void Remove(Registration registration)
     {
         var id = registration.Id;
-        var slot = (int)id;
+        var slot = (int)id - firstSlot;
         Debug.Assert(ReferenceEquals(_slots[slot], registration));
         Volatile.Write(ref _slots[slot], null);
         registration.Id = 0;

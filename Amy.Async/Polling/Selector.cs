@@ -17,6 +17,9 @@ internal abstract class Selector
     /// <summary>The id of the wake-up's own events. Ids of registrations begin with a generation of 1, so never 0.</summary>
     internal const long WakeId = 0;
 
+    /// <summary>The most events one wait returns; more stay in the kernel for the next one.</summary>
+    internal const int Capacity = 512;
+
     internal abstract PollerKind Kind { get; }
 
     /// <summary>Begins to watch a descriptor. What is ready already counts as an edge.</summary>

@@ -7,7 +7,7 @@ namespace Amy.Async;
 /// queue, and the others are served meanwhile. Trying at once would be a hot loop, and giving up would end the server.
 /// Belongs to the listener's loop.
 /// </summary>
-internal sealed class AcceptBackoff(AwaitableSource listener) : ITimerEntry
+internal sealed class AcceptBackoff(AwaitableSource listener) : ILoopTimer
 {
     private const long First = 5 * MonotonicClock.NanosecondsPerMillisecond;
     private const long Longest = 320 * MonotonicClock.NanosecondsPerMillisecond;

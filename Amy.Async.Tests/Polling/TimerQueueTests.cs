@@ -1,4 +1,4 @@
-namespace Amy.Async.Tests.Loop;
+namespace Amy.Async.Tests.Polling;
 
 [TestFixture]
 internal sealed class TimerQueueTests
@@ -8,21 +8,13 @@ internal sealed class TimerQueueTests
         internal readonly long Deadline = deadline;
 
         public int QueueIndex { get; set; } = -1;
-
-        public void Fire()
-        {
-        }
-
-        public void Stop()
-        {
-        }
     }
 
     [Test]
     public void RandomInsertsRemovesAndExpiries_AgreeWithASortedList([Values(1, 2, 3, 4, 5)] int seed)
     {
         var random = new Random(seed);
-        var queue = new TimerQueue();
+        var queue = new TimerQueue<Entry>();
         var model = new List<Entry>();
         for (var i = 0; i < 20_000; i++)
         {
@@ -46,7 +38,7 @@ internal sealed class TimerQueueTests
                         Assert.That(((Entry)due!).Deadline, Is.LessThanOrEqualTo(now));
                         Assert.That(((Entry)due).Deadline, Is.EqualTo(model.Min(e => e.Deadline)));
                         Assert.That(due.QueueIndex, Is.Negative);
-                        model.Remove((Entry)due);
+                        model.Remove(due);
                     }
                     else Assert.That(model.All(e => e.Deadline > now), Is.True);
                     break;

@@ -2,28 +2,25 @@ using System.Diagnostics;
 
 namespace Amy.Async;
 
-/// <summary>Something that is due at a time; an element of <see cref="TimerQueue"/>.</summary>
+/// <summary>Something that is due at a time; an element of <see cref="TimerQueue{T}"/>.</summary>
 internal interface ITimerEntry
 {
     /// <summary>Its place in the queue, -1 while it is in none. Written by the queue.</summary>
     int QueueIndex { get; set; }
-
-    /// <summary>The time has come. On the loop's thread, after the entry has left the queue.</summary>
-    void Fire();
-
-    /// <summary>The loop ends before the time has come. Likewise.</summary>
-    void Stop();
 }
 
 /// <summary>
 /// Timers by deadline: a heap with four children a node, the deadlines inside the array (no look at the timer itself to
-/// compare) and each timer's index kept in it, so that a timer can be cancelled at once. Belongs to one thread.
+/// compare) and each timer's index kept in it, so that a timer can be cancelled at once. Belongs to one thread, or to a
+/// lock: a loop's to the loop, a poller's to its lock.
 /// </summary>
 /// <remarks>
 /// Insert and cancel are O(log n), and in the usual case of time-outs (later deadlines come later, most are cancelled
 /// young) O(1): a new deadline stays at the bottom. Of equal deadlines, any may come first.
+/// With 1,000,000 pending, cancelling a young one and inserting another takes 20 ns, a random one 250 ns, all of them cache
+/// misses (micro --filter *TimerQueue*); a wheel would not miss less, and would not be exact.
 /// </remarks>
-internal sealed class TimerQueue
+internal sealed class TimerQueue<T> where T : class, ITimerEntry
 {
     private const int Children = 4;
 
@@ -31,17 +28,17 @@ internal sealed class TimerQueue
 
     internal int Count { get; private set; }
 
-    /// <summary>The earliest deadline in nanoseconds of the loop's clock, or long.MaxValue.</summary>
+    /// <summary>The earliest deadline in nanoseconds of its owner's clock, or long.MaxValue.</summary>
     internal long NextDeadline => Count == 0 ? long.MaxValue : _heap[0].Deadline;
 
-    internal void Add(ITimerEntry timer, long deadline)
+    internal void Add(T timer, long deadline)
     {
         Debug.Assert(timer.QueueIndex < 0);
         if (Count == _heap.Length) Array.Resize(ref _heap, Count * 2);
         Rise(Count++, new Entry(deadline, timer));
     }
 
-    internal bool Remove(ITimerEntry timer)
+    internal bool Remove(T timer)
     {
         var index = timer.QueueIndex;
         if (index < 0) return false;
@@ -55,7 +52,7 @@ internal sealed class TimerQueue
     }
 
     /// <summary>Takes the earliest timer if it is due.</summary>
-    internal bool TryTakeDue(long now, out ITimerEntry? timer)
+    internal bool TryTakeDue(long now, out T? timer)
     {
         timer = null;
         if (Count == 0 || _heap[0].Deadline > now) return false;
@@ -99,9 +96,9 @@ internal sealed class TimerQueue
         entry.Timer.QueueIndex = index;
     }
 
-    private readonly struct Entry(long deadline, ITimerEntry timer)
+    private readonly struct Entry(long deadline, T timer)
     {
         internal readonly long Deadline = deadline;
-        internal readonly ITimerEntry Timer = timer;
+        internal readonly T Timer = timer;
     }
 }

@@ -1,0 +1,71 @@
+using System.Threading.Channels;
+
+namespace Amy.Async;
+
+/// <summary>
+/// A channel whose readiness is a notification of a <see cref="Poller"/>: any thread writes, and the thread that waits for
+/// sockets and timers learns that there is something to read. Made by <see cref="Registrar.CreateUnboundedChannel"/> and
+/// <see cref="Registrar.CreateBoundedChannel"/>.
+/// </summary>
+/// <remarks>
+/// <para>Writing, and completing the writer, notify: one notification with this <see cref="Id"/> and
+/// <see cref="Readiness.Readable"/> tells of everything written since the last one. Read until
+/// <see cref="ChannelReader{T}.TryRead"/> says no before waiting for the next; reading notifies nobody.</para>
+/// <para>Every member may be called from any thread. Disposing is what dropping the receiver is in amy: what was not read is
+/// let go of, and writers fail from then on.</para>
+/// </remarks>
+/// <typeparam name="T">What is passed.</typeparam>
+public sealed class PollerChannel<T> : Channel<T>, IDisposable
+{
+    private readonly PollerSignals _signals;
+    private readonly PollerSignal _signal;
+    private readonly Channel<T> _channel;
+
+    internal PollerChannel(PollerSignals signals, Channel<T> channel)
+    {
+        _signals = signals;
+        _channel = channel;
+        _signal = signals.Add();
+        Id = _signal.Id;
+        Reader = channel.Reader;
+        Writer = new NotifyingWriter(this);
+    }
+
+    /// <summary>The id of its notifications: positive, never used again.</summary>
+    public long Id { get; }
+
+    /// <summary>
+    /// Ends the channel: unread items are let go of, no further notification comes, and writing fails with a
+    /// <see cref="ChannelClosedException"/> (<see cref="ChannelWriter{T}.TryWrite"/> says no).
+    /// </summary>
+    public void Dispose()
+    {
+        if (!_signals.Remove(_signal)) return;
+        _channel.Writer.TryComplete(); // without an error: waiting writers then end with ChannelClosedException, as new ones do
+        while (Reader.TryRead(out _))
+        {
+        }
+    }
+
+    // WriteAsync is the base class's: TryWrite, else wait for room and try again.
+    private sealed class NotifyingWriter(PollerChannel<T> owner) : ChannelWriter<T>
+    {
+        private readonly ChannelWriter<T> _writer = owner._channel.Writer;
+
+        public override bool TryWrite(T item)
+        {
+            if (!_writer.TryWrite(item)) return false;
+            owner._signals.Raise(owner._signal);
+            return true;
+        }
+
+        public override ValueTask<bool> WaitToWriteAsync(CancellationToken cancellationToken = default) => _writer.WaitToWriteAsync(cancellationToken);
+
+        public override bool TryComplete(Exception? error = null)
+        {
+            if (!_writer.TryComplete(error)) return false;
+            owner._signals.Raise(owner._signal);
+            return true;
+        }
+    }
+}
