@@ -54,7 +54,7 @@ internal abstract partial class PollerContractTests
         using var channel = Channel(poller, bounded: false);
         var told = 0;
         var read = 0;
-        var waiter = new Thread(() =>
+        var waiter = Run.Waiter(() =>
         {
             while (read < 1000)
             {
@@ -62,8 +62,7 @@ internal abstract partial class PollerContractTests
                 while (channel.Reader.TryRead(out _)) read++;
             }
         });
-        waiter.Start();
-        Run.Until(() => poller.Timers.IsSleeping, "the poller sleeps");
+        Run.Until(() => poller.IsSleeping, "the poller sleeps");
         for (var i = 0; i < 1000; i++) channel.Writer.TryWrite(i);
         Assert.That(waiter.Join(Run.Limit), Is.True);
         Assert.That(poller.WakesWritten, Is.InRange(1, told), "no more writes than waits that ended");
@@ -93,9 +92,8 @@ internal abstract partial class PollerContractTests
     {
         using var poller = Create();
         using var channel = Channel(poller, bounded: false);
-        var waiter = new Thread(() => Wait(poller, s_soon));
-        waiter.Start();
-        Run.Until(() => poller.Timers.IsSleeping, "the poller sleeps");
+        var waiter = Run.Waiter(() => Wait(poller, s_soon));
+        Run.Until(() => poller.IsSleeping, "the poller sleeps");
         channel.Writer.Complete();
         Assert.That(waiter.Join(TimeSpan.FromSeconds(5)), Is.True);
         Assert.That(channel.Reader.Completion.IsCompletedSuccessfully, Is.True);

@@ -198,16 +198,15 @@ internal abstract partial class PollerContractTests
     public void SetTimeout_FromAnotherThreadWhileAsleep_WakesOnceIfItIsTheEarliestAndElseNever()
     {
         using var poller = Create();
+        var far = poller.Registrar.SetTimeout(TimeSpan.FromHours(1));
         var told = new List<long>();
-        var waiter = new Thread(() =>
+        var waiter = Run.Waiter(() =>
         {
             while (told.Count < 3)
                 foreach (var note in poller.Wait(Timeout.InfiniteTimeSpan))
                     lock (told) told.Add(note.Id);
         });
-        var far = poller.Registrar.SetTimeout(TimeSpan.FromHours(1));
-        waiter.Start();
-        Run.Until(() => poller.Timers.IsSleeping, "the poller sleeps");
+        Run.Until(() => poller.IsSleeping, "the poller sleeps");
         Assert.That(poller.WakesWritten, Is.Zero);
         var late = poller.Registrar.SetTimeout(TimeSpan.FromHours(2));
         Assert.That(poller.WakesWritten, Is.Zero, "later than another");
@@ -215,16 +214,16 @@ internal abstract partial class PollerContractTests
         Assert.That(poller.WakesWritten, Is.Zero, "cancelling");
         var middle = poller.Registrar.SetTimeout(TimeSpan.FromMinutes(30));
         Assert.That(poller.WakesWritten, Is.EqualTo(1), "the earliest");
-        Run.Until(() => poller.Timers.IsSleeping, "the poller sleeps again");
+        Run.Until(() => poller.IsSleeping, "the poller sleeps again");
         poller.Registrar.SetTimeout(TimeSpan.FromMinutes(40));
         Assert.That(poller.WakesWritten, Is.EqualTo(1));
         var first = poller.Registrar.SetTimeout(Ms(1));
         Assert.That(poller.WakesWritten, Is.EqualTo(2));
         Run.Until(() => { lock (told) return told.Count == 1; }, "the first fires");
-        Run.Until(() => poller.Timers.IsSleeping, "the poller sleeps again");
+        Run.Until(() => poller.IsSleeping, "the poller sleeps again");
         var second = poller.Registrar.SetTimeout(TimeSpan.Zero);
         Run.Until(() => { lock (told) return told.Count == 2; }, "zero fires");
-        Run.Until(() => poller.Timers.IsSleeping, "the poller sleeps again");
+        Run.Until(() => poller.IsSleeping, "the poller sleeps again");
         var third = poller.Registrar.SetTimeout(Ms(2));
         Assert.That(waiter.Join(Run.Limit), Is.True);
         Assert.That(told, Is.EqualTo(new[] { first, second, third }));

@@ -432,7 +432,7 @@ internal abstract partial class PollerContractTests
         using var poller = Create();
         var waiter = new Thread(() => poller.Wait(s_soon));
         waiter.Start();
-        Run.Until(() => poller.Timers.IsSleeping, "the first one sleeps");
+        Run.Until(() => poller.IsSleeping, "the first one sleeps");
         Assert.That(Assert.Throws<InvalidOperationException>(() => poller.Wait(TimeSpan.Zero)), Is.TypeOf<InvalidOperationException>());
         poller.Registrar.Wake();
         Assert.That(waiter.Join(Run.Limit), Is.True);

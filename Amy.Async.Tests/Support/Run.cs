@@ -36,6 +36,23 @@ internal static class Run
     }
 
     /// <summary>Waits for a task from a test's own thread.</summary>
+    /// <summary>Starts a thread that waits on a poller; a failed test that disposes the poller under it ends it quietly.</summary>
+    internal static Thread Waiter(Action action)
+    {
+        var thread = new Thread(() =>
+        {
+            try
+            {
+                action();
+            }
+            catch (ObjectDisposedException)
+            {
+            }
+        }) { IsBackground = true };
+        thread.Start();
+        return thread;
+    }
+
     internal static void Wait(Task task)
     {
         if (!((IAsyncResult)task).AsyncWaitHandle.WaitOne(Limit)) Assert.Fail($"It did not end within {Limit}.");

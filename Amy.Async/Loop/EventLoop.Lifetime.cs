@@ -187,6 +187,7 @@ public sealed partial class EventLoop
         {
             foreach (var registration in _registrar.Snapshot()) (registration as AwaitableSource)?.Stop();
             while (_timers.TryTakeDue(long.MaxValue, out var timer)) timer!.Stop();
+            while (_housekeeping.TryTakeDue(long.MaxValue, out var timer)) timer!.Stop();
             for (var turn = 0; turn < LastTurns && _fatal is null && !_queue.TryClose(); turn++) RunPosted();
         }
         finally
@@ -199,6 +200,7 @@ public sealed partial class EventLoop
             }
             while (_queue.Taken > 0);
             _phase = Stopped;
+            _foreign?.Dispose();
             _poller.Dispose();
             _fatal = fatal ?? _fatal;
             _stopped.TrySetResult(true);

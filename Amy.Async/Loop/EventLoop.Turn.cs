@@ -17,7 +17,6 @@ public sealed partial class EventLoop
     private const int Budget = 64;
 
     private readonly WorkQueue _queue = new();
-    private readonly TimerQueue<ILoopTimer> _timers = new();
     private readonly SpinPolicy _spin;
     private int _budget = Budget;
     private ExecutionContext? _baseContext; // what user code finds, unless its own context flows
@@ -50,19 +49,7 @@ public sealed partial class EventLoop
         for (var i = 0; i < MaxItems && _fatal is null && _queue.TryTake(out var item); i++)
         {
             _postsRun++;
-            RestoreExecutionContext();
-            Invoke(item.Run, item.Target, item.State, item.Context);
-        }
-    }
-
-    private void RunTimers()
-    {
-        if (_timers.Count == 0) return;
-        var now = _clock.Now();
-        for (var i = 0; i < MaxTimers && _fatal is null && _timers.TryTakeDue(now, out var timer); i++)
-        {
-            _timersFired++;
-            timer!.Fire();
+            RunItem(item.Run, item.Target, item.State, item.Context);
         }
     }
 
@@ -71,7 +58,8 @@ public sealed partial class EventLoop
         if (_stopRequested || _fatal is not null) return;
         var timeout = TimeToSleep();
         if (timeout == 0) Dispatch(_poller.Collect(0));
-        else if (_spin.ShouldSpin(_clock)) SpinThenWait(timeout);
+        else if (_foreign?.Jumper is { } time && JumpIfIdle(time)) return;
+        else if (_spin.ShouldSpin(_kernelClock)) SpinThenWait(timeout);
         else Dispatch(_poller.Collect(timeout));
     }
 
@@ -81,9 +69,7 @@ public sealed partial class EventLoop
         // The sleep handshake: the queue is seen empty here, then Collect's compare-exchange; whoever adds in between has
         // woken the poller before it (see Poller._wake).
         if (_queue.HasWork) return 0;
-        if (_timers.Count == 0) return -1;
-        var deadline = _timers.NextDeadline;
-        return deadline == long.MaxValue ? -1 : Math.Max(0, deadline - _clock.Now());
+        return TimeToNextTimer();
     }
 
     private void SpinThenWait(long timeout)
@@ -94,14 +80,14 @@ public sealed partial class EventLoop
             Dispatch(events);
             return;
         }
-        var start = _clock.Now();
+        var start = _kernelClock.Now();
         var end = start;
         var due = timeout < 0 ? long.MaxValue : start + timeout;
         var work = false;
         while (events == 0 && !(work = _queue.HasWork || end >= due || _stopRequested) && (_spin.Always || end - start < _spin.Bound))
         {
             events = _poller.Collect(0);
-            end = _clock.Now();
+            end = _kernelClock.Now();
         }
         if (events == 0 && !work)
         {
@@ -148,6 +134,13 @@ public sealed partial class EventLoop
         _resumes++;
         if (!withContext) SynchronizationContext.SetSynchronizationContext(null);
         Invoke(s_continue, continuation, state, flow);
+    }
+
+    /// <summary>Loop only: runs user code as if it had been posted.</summary>
+    internal void RunItem(Action<object, object?> run, object target, object? state, ExecutionContext? context)
+    {
+        RestoreExecutionContext();
+        Invoke(run, target, state, context);
     }
 
     private void Invoke(Action<object, object?> run, object target, object? state, ExecutionContext? context)

@@ -3,13 +3,11 @@ using Amy.Async.Compat;
 
 namespace Amy.Async;
 
-// Work that comes from outside the dispatch: posted actions, invocations, delays.
+// Work that comes from outside the dispatch: posted actions and invocations.
 public sealed partial class EventLoop
 {
     private static readonly Action<object, object?> s_runAction = static (action, _) => ((Action)action)();
     private static readonly WaitCallback s_runOnPool = static item => { var (run, target, state) = ((Action<object, object?>, object, object?))item!; run(target, state); };
-
-    private readonly Stack<DelayOperation> _delays = new(); // idle ones; any thread, locked
 
     /// <summary>
     /// Runs an action on the loop's thread in a later turn (also when called on it). The execution context flows. Allocates
@@ -89,25 +87,6 @@ public sealed partial class EventLoop
         return new LoopAwaitable(this, yield: true);
     }
 
-    /// <summary>Waits for a time to pass on the loop's clock; never shorter. Allocates nothing after the first few.</summary>
-    /// <param name="delay">Zero completes at once; <see cref="Timeout.InfiniteTimeSpan"/> only by cancelling.</param>
-    /// <param name="cancellationToken">Ends the wait early.</param>
-    /// <exception cref="ArgumentOutOfRangeException">Negative and not infinite.</exception>
-    /// <exception cref="OperationCanceledException">Cancelled (out of the await).</exception>
-    /// <exception cref="ObjectDisposedException">The loop has stopped (also out of the await).</exception>
-    public ValueTask Delay(TimeSpan delay, CancellationToken cancellationToken = default)
-    {
-        var nanoseconds = delay == Timeout.InfiniteTimeSpan || delay >= TimeSpan.Zero
-            ? Poller.Nanoseconds(delay)
-            : throw new ArgumentOutOfRangeException(nameof(delay), delay, "A delay is zero, positive or infinite.");
-        ThrowIfStopping();
-        if (cancellationToken.IsCancellationRequested) return new ValueTask(Task.FromCanceled(cancellationToken));
-        if (nanoseconds == 0) return default;
-        var now = _clock.Now();
-        var deadline = nanoseconds < 0 || nanoseconds > long.MaxValue - now ? long.MaxValue : now + nanoseconds;
-        return RentDelay().Start(deadline, cancellationToken);
-    }
-
     // ---- the queue
 
     /// <summary>Queues work; throws when the loop has stopped.</summary>
@@ -146,33 +125,6 @@ public sealed partial class EventLoop
     {
         var context = ExecutionContext.Capture();
         return context == _baseContext ? null : context;
-    }
-
-    // ---- delays
-
-    internal void AddTimer(ILoopTimer timer, long deadline)
-    {
-        Debug.Assert(IsCurrent);
-        _timers.Add(timer, deadline);
-    }
-
-    internal void RemoveTimer(ILoopTimer timer)
-    {
-        if (timer.QueueIndex >= 0) _timers.Remove(timer);
-    }
-
-    internal void ReturnDelay(DelayOperation delay)
-    {
-        lock (_delays) _delays.Push(delay);
-    }
-
-    private DelayOperation RentDelay()
-    {
-        lock (_delays)
-        {
-            if (_delays.Count > 0) return _delays.Pop();
-        }
-        return new DelayOperation(this);
     }
 
     private static class TypedPost<TState> where TState : class

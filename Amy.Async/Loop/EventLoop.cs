@@ -28,7 +28,6 @@ public sealed partial class EventLoop : IDisposable, IAsyncDisposable
     private readonly Poller _poller;
     private readonly Registrar _registrar;
     private readonly SystemCalls _calls;
-    private readonly MonotonicClock _clock;
     private readonly Func<Exception, bool>? _unhandledException;
     private readonly string _name;
     private readonly bool _isDefault;
@@ -38,17 +37,22 @@ public sealed partial class EventLoop : IDisposable, IAsyncDisposable
     {
         options ??= new EventLoopOptions();
         _calls = options.SystemCalls;
-        _clock = options.Clock;
         _unhandledException = options.UnhandledException;
         _name = options.ThreadName ?? "Amy.Async loop";
         _ownsThread = ownsThread;
         _isDefault = isDefault;
-        _spin = new SpinPolicy(Poller.Nanoseconds(options.SpinDuration));
+        var foreign = options.TimeProvider is not null && options.TimeProvider != TimeProvider.System ? options.TimeProvider : null;
+        _spin = new SpinPolicy(foreign is null ? Poller.Nanoseconds(options.SpinDuration) : 0);
         _context = new LoopSynchronizationContext(this);
         TaskScheduler = new LoopTaskScheduler(this);
         Sweep = new PlainSweep(this);
         _poller = new Poller(options.Poller, options.SystemCalls, options.Clock);
         _registrar = _poller.Registrar;
+        _kernelClock = options.Clock;
+        _foreign = foreign is null ? null : new ForeignTime(foreign, _poller);
+        _clock = _foreign ?? options.Clock;
+        _housekeeping = _foreign is null ? _timers : new TimerQueue<ILoopTimer>();
+        TimeProvider = new LoopTimeProvider(this, foreign ?? TimeProvider.System);
     }
 
     /// <summary>The loop of the calling thread, or null.</summary>
@@ -111,9 +115,6 @@ public sealed partial class EventLoop : IDisposable, IAsyncDisposable
     internal SystemCalls Calls => _calls;
 
     internal PlainSweep Sweep { get; }
-
-    /// <summary>Nanoseconds on the loop's clock.</summary>
-    internal long Now => _clock.Now();
 
     internal void CountAcceptBackoff() => Interlocked.Increment(ref _acceptBackoffs);
 

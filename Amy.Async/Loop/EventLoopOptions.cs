@@ -35,6 +35,13 @@ public sealed class EventLoopOptions
     /// </summary>
     public Func<Exception, bool>? UnhandledException { get; init; }
 
+    /// <summary>
+    /// The loop's time: what <see cref="EventLoop.Delay"/>, timers and time-outs run on. Null: the kernel's monotonic clock.
+    /// For tests, a <see cref="VirtualTimeProvider"/>, or <c>FakeTimeProvider</c> of Microsoft.Extensions.TimeProvider.Testing;
+    /// the loop does not spin then, whatever <see cref="SpinDuration"/> says.
+    /// </summary>
+    public TimeProvider? TimeProvider { get; init; }
+
     // The seams, for tests.
     internal SystemCalls SystemCalls { get; init; } = SystemCalls.Instance;
 

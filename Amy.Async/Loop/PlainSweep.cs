@@ -46,6 +46,6 @@ internal sealed class PlainSweep(EventLoop loop) : ILoopTimer
 
     private void Schedule()
     {
-        if (!loop.IsStopping) loop.AddTimer(this, loop.Now + Period);
+        if (!loop.IsStopping) loop.AddHousekeeping(this, Period);
     }
 }

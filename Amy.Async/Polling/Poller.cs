@@ -135,6 +135,9 @@ public sealed class Poller : IDisposable
 
     internal PollerSignals Signals { get; }
 
+    /// <summary>Whether the waiting thread is in the kernel, or will be in a moment; for tests.</summary>
+    internal bool IsSleeping => Volatile.Read(ref _wake) == Sleeping;
+
     internal long WakesWritten => Interlocked.Read(ref _wakesWritten);
 
     /// <summary>

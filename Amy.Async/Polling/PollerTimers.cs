@@ -41,12 +41,6 @@ internal sealed class PollerTimers(Poller poller, MonotonicClock clock)
         get { lock (_lock) return _queue.Count; }
     }
 
-    /// <summary>Whether the waiting thread sleeps or is about to; for tests.</summary>
-    internal bool IsSleeping
-    {
-        get { lock (_lock) return _sleepsUntil != Awake; }
-    }
-
     /// <summary>Starts a timer. Any thread.</summary>
     /// <param name="dueTime">Nanoseconds from now, saturating.</param>
     /// <param name="period">Nanoseconds between expirations; 0: only one.</param>

@@ -25,7 +25,7 @@ internal sealed class AcceptBackoff(AwaitableSource listener) : ILoopTimer
     {
         if (IsWaiting) return;
         listener.Loop.CountAcceptBackoff();
-        listener.Loop.AddTimer(this, listener.Loop.Now + _delay);
+        listener.Loop.AddHousekeeping(this, _delay);
         _delay = Math.Min(_delay * 2, Longest);
     }
 
