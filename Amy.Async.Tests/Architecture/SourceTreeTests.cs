@@ -14,7 +14,7 @@ internal sealed class SourceTreeTests
         ["Native"] = ["Compat"],
         ["Polling"] = ["Compat", "Native"],
         ["Loop"] = ["Compat", "Native", "Polling"],
-        ["Sockets"] = ["Compat", "Native", "Polling", "Loop"],
+        ["Sockets"] = ["Compat", "Native", "Polling", "Loop", "Codecs"],
         ["Codecs"] = ["Compat"],
     };
 
