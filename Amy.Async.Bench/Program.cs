@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using Amy.Async;
 using Amy.Async.Bench;
 using BenchmarkDotNet.Configs;
 using BenchmarkDotNet.Jobs;
@@ -43,6 +44,19 @@ micro.SetAction(result =>
     return summaries.Any(s => s.HasCriticalValidationErrors || s.Reports.Any(r => !r.Success)) ? 1 : 0;
 });
 root.Subcommands.Add(micro);
+
+var operations = new Option<long>("--operations") { Description = "Registrations and removals in all.", DefaultValueFactory = _ => 10_000_000 };
+var registrations = new Command("registrations", "Four threads register and remove descriptors while the poller waits: nothing lost, nothing foreign, nobody woken.") { operations };
+registrations.SetAction((result, token) => Cancellable(token, () =>
+{
+    var count = result.GetValue(operations);
+    using var poller = new Poller();
+    var clock = System.Diagnostics.Stopwatch.StartNew();
+    var failure = new RegistrarStress(poller, 4, count, TimeSpan.FromSeconds(30)).Run(out var notifications);
+    Console.WriteLine($"{count} operations, {notifications} notifications, {poller.WakesWritten - 1} wakes by registering, {clock.Elapsed.TotalSeconds:F1} s");
+    if (failure is not null || poller.WakesWritten != 1) throw new InvalidOperationException(failure ?? "registering woke the poller");
+}));
+root.Subcommands.Add(registrations);
 
 var pattern = new Option<string>("--pattern") { Required = true };
 var transport = new Option<string>("--transport") { DefaultValueFactory = _ => "tcp" };

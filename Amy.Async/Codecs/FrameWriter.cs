@@ -8,7 +8,7 @@ namespace Amy.Async;
 /// the rest. Both the size of a frame and the queue are bounded. Pure buffers; nothing is allocated per frame.
 /// </summary>
 /// <remarks>
-/// Belongs to one thread at a time. To write out, offer <see cref="Unwritten"/> to the socket and tell with
+/// Belongs to one thread at a time. Memory: at most twice what may wait. To write out, offer <see cref="Unwritten"/> to the socket and tell with
 /// <see cref="Advance"/> what it took; the <c>TrySend</c> and <c>SendAsync</c> of <see cref="CodecExtensions"/> do that.
 /// </remarks>
 public sealed class FrameWriter
@@ -28,7 +28,7 @@ public sealed class FrameWriter
         _maxQueued = maxQueued ?? (int)Math.Min(0x7FFFFFC7, Math.Max(65536, 16L * (maxSize + FrameReader.HeaderSize)));
         if (_maxQueued < maxSize + FrameReader.HeaderSize)
             throw new ArgumentOutOfRangeException(nameof(maxQueued), maxQueued, "The queue must hold at least the largest frame and its header.");
-        _queue = new ReadBuffer(_maxQueued);
+        _queue = new ReadBuffer(_maxQueued, spacious: true);
     }
 
     /// <summary>The most bytes of a frame, without its header.</summary>

@@ -85,15 +85,24 @@ public sealed class LineReader : IBufferWriter<byte>
         return line is not null;
     }
 
-    /// <summary>At the end of a stream: takes out a last line that has no end.</summary>
+    /// <summary>At the end of a stream: takes out a last line that has no end (or only a CR).</summary>
     /// <returns>False: there is nothing left.</returns>
+    /// <exception cref="InvalidDataException">The line is longer than <see cref="MaxLength"/>.</exception>
     public bool TryReadRest(out ReadOnlyMemory<byte> line)
     {
-        line = _buffer.Unread;
-        Check(line.Length);
+        var unread = _buffer.Unread;
+        line = Rest(unread);
         _searched = 0;
-        _buffer.Consume(line.Length);
-        return line.Length > 0;
+        _buffer.Consume(unread.Length);
+        return unread.Length > 0;
+    }
+
+    /// <summary>What a stream ends with, as a line.</summary>
+    internal ReadOnlyMemory<byte> Rest(ReadOnlyMemory<byte> line)
+    {
+        if (line.Length > 0 && line.Span[line.Length - 1] == CarriageReturn) line = line.Slice(0, line.Length - 1);
+        Check(line.Length);
+        return line;
     }
 
     /// <summary>

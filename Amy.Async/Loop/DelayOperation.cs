@@ -58,7 +58,10 @@ internal sealed class DelayOperation : Operation, IValueTaskSource, ILoopTimer
 
     protected override bool RemainsReady => false;
 
-    protected override void OnCompleting() => Loop.RemoveTimer(this);
+    protected override void OnCompleting()
+    {
+        if (QueueIndex >= 0) Loop.RemoveTimer(this); // after the loop has stopped it is in no queue, and this another thread
+    }
 
     void IValueTaskSource.GetResult(short token)
     {

@@ -20,7 +20,8 @@ public sealed partial class EventLoop
     /// </summary>
     /// <remarks>
     /// May be used from any thread. An exception of a timer's callback goes to <see cref="EventLoopOptions.UnhandledException"/>.
-    /// When the loop has stopped, its timers fire on the thread pool, so that nothing waits for ever.
+    /// When the loop has stopped, its timers fire on the thread pool, so that nothing waits for ever; with a
+    /// <see cref="EventLoopOptions.TimeProvider"/>, as its time moves on.
     /// </remarks>
     public TimeProvider TimeProvider { get; }
 
@@ -108,17 +109,30 @@ public sealed partial class EventLoop
     /// <summary>Nanoseconds until a timer is due; 0: at once; negative: never.</summary>
     private long TimeToNextTimer()
     {
-        if (_foreign is not null && _timers.Count > 0 && !_foreign.SetAlarm(_timers.NextDeadline)) return 0;
+        if (_foreign is not null && !_foreign.SetAlarm(_timers.NextDeadline)) return 0;
         if (_housekeeping.Count == 0) return -1;
         var deadline = _housekeeping.NextDeadline;
         return deadline == long.MaxValue ? -1 : Math.Max(0, deadline - _kernelClock.Now());
     }
 
-    /// <summary>Nothing is to be done: if nothing comes within the threshold, virtual time jumps. False: there is no next timer.</summary>
-    private bool JumpIfIdle(VirtualTimeProvider time)
+    /// <summary>
+    /// Nothing is to be done: if nothing comes within the threshold either, virtual time jumps. False: there is no next timer.
+    /// </summary>
+    private bool JumpIfIdle(VirtualTimeProvider time, long timeout)
     {
-        var events = _poller.Collect(Poller.Nanoseconds(time.AutoJumpThreshold));
-        Dispatch(events);
-        return events > 0 || _queue.HasWork || _stopRequested || TimeToNextTimer() == 0 || time.JumpToNext();
+        var end = PollerTimers.Sum(_kernelClock.Now(), Poller.Nanoseconds(time.AutoJumpThreshold));
+        while (true) // a wait may end early, for a signal or a wake-up whose work was done already
+        {
+            var left = Math.Max(0, end - _kernelClock.Now());
+            var events = _poller.Collect(timeout < 0 ? left : Math.Min(left, timeout));
+            Dispatch(events);
+            if (events > 0 || _queue.HasWork || _stopRequested) return true;
+            timeout = TimeToNextTimer();
+            if (timeout == 0) return true;
+            if (_kernelClock.Now() >= end) break;
+        }
+        if (!time.TryGetNext(out var next)) return false;
+        while (time.TakeDue(next) is { } action) RunItem(TimerAction.CallOnLoop, action, null, action.Context);
+        return true;
     }
 }

@@ -58,7 +58,7 @@ public sealed partial class EventLoop
         if (_stopRequested || _fatal is not null) return;
         var timeout = TimeToSleep();
         if (timeout == 0) Dispatch(_poller.Collect(0));
-        else if (_foreign?.Jumper is { } time && JumpIfIdle(time)) return;
+        else if (_foreign?.Jumper is { } time && JumpIfIdle(time, timeout)) return;
         else if (_spin.ShouldSpin(_kernelClock)) SpinThenWait(timeout);
         else Dispatch(_poller.Collect(timeout));
     }

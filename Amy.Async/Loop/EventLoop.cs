@@ -49,10 +49,23 @@ public sealed partial class EventLoop : IDisposable, IAsyncDisposable
         _poller = new Poller(options.Poller, options.SystemCalls, options.Clock);
         _registrar = _poller.Registrar;
         _kernelClock = options.Clock;
-        _foreign = foreign is null ? null : new ForeignTime(foreign, _poller);
+        _foreign = foreign is null ? null : CreateForeignTime(foreign);
         _clock = _foreign ?? options.Clock;
         _housekeeping = _foreign is null ? _timers : new TimerQueue<ILoopTimer>();
         TimeProvider = new LoopTimeProvider(this, foreign ?? TimeProvider.System);
+    }
+
+    private ForeignTime CreateForeignTime(TimeProvider provider)
+    {
+        try
+        {
+            return new ForeignTime(provider, _poller);
+        }
+        catch // somebody else's code
+        {
+            _poller.Dispose();
+            throw;
+        }
     }
 
     /// <summary>The loop of the calling thread, or null.</summary>

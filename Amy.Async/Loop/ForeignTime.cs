@@ -20,12 +20,14 @@ internal sealed class ForeignTime : MonotonicClock, IDisposable
     private readonly TimeProvider _provider;
     private readonly Poller _poller;
     private readonly ITimer _alarm;
+    private readonly long _start; // the provider's timestamp that is our 0: some count from the year 1
     private long _setFor = NotSet; // the deadline the alarm is set for; the loop writes it, the alarm resets it
 
     internal ForeignTime(TimeProvider provider, Poller poller)
     {
         _provider = provider;
         _poller = poller;
+        _start = provider.GetTimestamp();
         _alarm = provider.CreateTimer(static time => ((ForeignTime)time!).Ring(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
     }
 
@@ -36,16 +38,27 @@ internal sealed class ForeignTime : MonotonicClock, IDisposable
 
     internal override long Now()
     {
-        var (timestamp, frequency) = (_provider.GetTimestamp(), _provider.TimestampFrequency);
-        return frequency == NanosecondsPerSecond
-            ? timestamp
-            : timestamp / frequency * NanosecondsPerSecond + timestamp % frequency * NanosecondsPerSecond / frequency;
+        var (passed, frequency) = (_provider.GetTimestamp() - _start, _provider.TimestampFrequency);
+        if (frequency == NanosecondsPerSecond) return passed;
+        if (passed / frequency >= long.MaxValue / NanosecondsPerSecond) return long.MaxValue; // after 292 years time stands still
+        return passed / frequency * NanosecondsPerSecond + passed % frequency * NanosecondsPerSecond / frequency;
     }
 
-    /// <summary>Loop only: whether the deadline is in the future. If it is, the poller is woken when it has come.</summary>
+    /// <summary>
+    /// Loop only: whether the deadline is in the future. If it is, the poller is woken when it has come; long.MaxValue: there
+    /// is none, and the alarm is silenced (virtual time would jump to it).
+    /// </summary>
     internal bool SetAlarm(long deadline)
     {
-        if (deadline == long.MaxValue || Volatile.Read(ref _setFor) == deadline) return deadline > Now();
+        var setFor = Volatile.Read(ref _setFor);
+        if (deadline == long.MaxValue)
+        {
+            if (setFor == NotSet) return true;
+            _alarm.Change(Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+            Volatile.Write(ref _setFor, NotSet);
+            return true;
+        }
+        if (setFor == deadline) return deadline > Now();
         for (var i = 0; i < Tries; i++)
         {
             var now = Now();

@@ -29,13 +29,14 @@ internal sealed class LoopTimeProvider(EventLoop loop, TimeProvider source) : Ti
     private sealed class LoopProviderTimer(EventLoop loop, TimeProvider source, TimerAction action) : ITimer, ILoopTimer
     {
         private static readonly Action<object, object?> s_look = static (timer, _) => ((LoopProviderTimer)timer).Look();
-        private static readonly Action<object, object?> s_call = static (action, _) => ((TimerAction)action).Call();
+        private static readonly Action<object, object?> s_passed = static (waiter, _) => ((TaskCompletionSource<bool>)waiter).TrySetResult(true);
 
         private readonly object _lock = new();
         private long _deadline = long.MaxValue; // all guarded by _lock; MaxValue: never
         private long _period; // 0: none
         private bool _disposed;
         private bool _lookQueued;
+        private bool _changed; // since the successor was told
         private ITimer? _successor;
 
         public int QueueIndex { get; set; } = -1; // loop only
@@ -48,6 +49,7 @@ internal sealed class LoopTimeProvider(EventLoop loop, TimeProvider source) : Ti
                 if (_disposed) return false;
                 _deadline = dueTime < TimeSpan.Zero ? long.MaxValue : PollerTimers.Sum(loop.Now, Poller.Nanoseconds(dueTime));
                 _period = period > TimeSpan.Zero ? Poller.Nanoseconds(period) : 0;
+                _changed = true;
             }
             HaveLooked();
             return true;
@@ -59,14 +61,23 @@ internal sealed class LoopTimeProvider(EventLoop loop, TimeProvider source) : Ti
             {
                 _disposed = true;
                 _deadline = long.MaxValue;
+                _changed = true;
             }
             HaveLooked();
         }
 
+        // Ends when no callback is running any more: behind it in the loop's queue.
         public ValueTask DisposeAsync()
         {
             Dispose();
-            return default;
+            lock (_lock)
+            {
+                if (_successor is not null) return _successor.DisposeAsync();
+            }
+            if (loop.IsCurrent) return default;
+            var passed = new TaskCompletionSource<bool>(TaskCreationOptions.RunContinuationsAsynchronously);
+            loop.EnqueueOrPool(s_passed, passed);
+            return new ValueTask(passed.Task);
         }
 
         private void HaveLooked()
@@ -112,7 +123,7 @@ internal sealed class LoopTimeProvider(EventLoop loop, TimeProvider source) : Ti
                 _deadline = _period == 0 ? long.MaxValue : PollerTimers.Sum(_deadline, _period * ((loop.Now - _deadline) / _period + 1));
                 if (_deadline != long.MaxValue) loop.AddTimer(this, _deadline);
             }
-            loop.RunItem(s_call, action, null, action.Context);
+            loop.RunItem(TimerAction.CallOnLoop, action, null, action.Context);
         }
 
         public void Stop()
@@ -123,12 +134,27 @@ internal sealed class LoopTimeProvider(EventLoop loop, TimeProvider source) : Ti
         private void Succeed()
         {
             Debug.Assert(Monitor.IsEntered(_lock));
-            var due = _deadline == long.MaxValue ? Timeout.InfiniteTimeSpan : TimeSpan.FromTicks(Math.Max(1, (_deadline - loop.Now) / 100)); // not zero: some sources fire that at once, under our lock
+            if (_successor is not null && !_changed) return;
+            _changed = false;
+            // Not zero: some sources fire that at once, under our lock.
+            var due = _deadline == long.MaxValue ? Timeout.InfiniteTimeSpan : ToTimeSpan(Math.Max(1, _deadline - loop.Now) + Slack);
+            var period = _period == 0 ? Timeout.InfiniteTimeSpan : ToTimeSpan(_period);
             if (_disposed) _successor?.Dispose();
-            else if (_successor is not null) _successor.Change(due, Period);
-            else if (_deadline != long.MaxValue) _successor = source.CreateTimer(static action => ((TimerAction)action!).Invoke(), action, due, Period);
+            else if (_successor is not null) _successor.Change(due, period);
+            else if (_deadline != long.MaxValue) _successor = source.CreateTimer(static action => ((TimerAction)action!).Invoke(), action, due, period);
         }
 
-        private TimeSpan Period => _period == 0 ? Timeout.InfiniteTimeSpan : TimeSpan.FromTicks(_period / 100);
+        // The system's timers begin with the millisecond that is running.
+        private long Slack => source is VirtualTimeProvider ? 0 : MonotonicClock.NanosecondsPerMillisecond;
+
+        // Never early, and never zero: the system's timers cut off what is less than a millisecond.
+        private TimeSpan ToTimeSpan(long nanoseconds)
+        {
+            var unit = source is VirtualTimeProvider ? 1 : TimeSpan.TicksPerMillisecond;
+            var ticks = (nanoseconds - 1) / 100 + 1;
+            return TimeSpan.FromTicks(Math.Min((ticks - 1) / unit + 1, Longest / unit) * unit);
+        }
+
+        private const long Longest = (uint.MaxValue - 1L) * TimeSpan.TicksPerMillisecond;
     }
 }

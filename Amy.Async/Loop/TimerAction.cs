@@ -3,6 +3,9 @@ namespace Amy.Async;
 /// <summary>What a timer of a <see cref="TimeProvider"/> calls, and the execution context that it captured.</summary>
 internal sealed class TimerAction(TimerCallback callback, object? state)
 {
+    /// <summary>For a loop, which flows the context itself.</summary>
+    internal static readonly Action<object, object?> CallOnLoop = static (action, _) => ((TimerAction)action).Call();
+
     private static readonly ContextCallback s_invoke = static action => ((TimerAction)action!).Call();
 
     internal readonly ExecutionContext? Context = ExecutionContext.Capture(); // null: its flow is suppressed
@@ -13,7 +16,7 @@ internal sealed class TimerAction(TimerCallback callback, object? state)
         else ExecutionContext.Run(Context, s_invoke, this);
     }
 
-    internal void Call() => callback(state);
+    private void Call() => callback(state);
 
     /// <summary>The bounds of all timers of .NET: infinite, or up to 49 days.</summary>
     internal static void Check(TimeSpan dueTime, TimeSpan period)

@@ -17,6 +17,7 @@ public sealed class VirtualTimeProvider : TimeProvider
     private readonly TimerQueue<VirtualTimer> _timers = new(); // guarded by _lock
     private readonly DateTimeOffset _start;
     private long _ticks; // of 100 ns, since the start; written under _lock
+    private long _target; // where the last Advance goes; guarded by _lock
 
     /// <summary>Time that begins on 1 January 2000, UTC.</summary>
     public VirtualTimeProvider() : this(new DateTimeOffset(2000, 1, 1, 0, 0, 0, TimeSpan.Zero))
@@ -62,24 +63,26 @@ public sealed class VirtualTimeProvider : TimeProvider
     /// <exception cref="ArgumentOutOfRangeException">Negative, or beyond the last date.</exception>
     public void Advance(TimeSpan time)
     {
-        if (time < TimeSpan.Zero || time > DateTimeOffset.MaxValue - GetUtcNow())
-            throw new ArgumentOutOfRangeException(nameof(time), time, "Time passes forwards, and ends with the last date.");
-        var end = GetTimestamp() + time.Ticks;
-        while (Step(end) is { } timer) timer.Invoke();
+        long end;
+        lock (_lock)
+        {
+            var from = Math.Max(_ticks, _target); // another thread may be on its way to its own end
+            if (time < TimeSpan.Zero || time.Ticks > (DateTimeOffset.MaxValue - _start).Ticks - from)
+                throw new ArgumentOutOfRangeException(nameof(time), time, "Time passes forwards, and ends with the last date.");
+            end = _target = from + time.Ticks;
+        }
+        while (TakeDue(end) is { } action) action.Invoke();
     }
 
-    /// <summary>Lets time pass until the next timer is due, and fires it. False: there is none.</summary>
-    internal bool JumpToNext()
+    /// <summary>The next time at which a timer is due. False: there is none.</summary>
+    internal bool TryGetNext(out long ticks)
     {
-        long next;
-        lock (_lock) next = _timers.NextDeadline;
-        if (next == long.MaxValue || next > (DateTimeOffset.MaxValue - _start).Ticks) return false;
-        while (Step(next) is { } timer) timer.Invoke();
-        return true;
+        lock (_lock) ticks = _timers.NextDeadline;
+        return ticks <= (DateTimeOffset.MaxValue - _start).Ticks;
     }
 
-    // The next timer due until then, at its time; or null, at the end.
-    private VirtualTimer? Step(long end)
+    /// <summary>Moves to the next timer due until then, at its time, and returns what it calls; or to the end, and returns null.</summary>
+    internal TimerAction? TakeDue(long end)
     {
         lock (_lock)
         {
@@ -90,13 +93,13 @@ public sealed class VirtualTimeProvider : TimeProvider
             }
             Volatile.Write(ref _ticks, Math.Max(_ticks, timer!.Deadline));
             if (timer.Period > 0) _timers.Add(timer, timer.Deadline = PollerTimers.Sum(timer.Deadline, timer.Period));
-            return timer;
+            return timer.Action;
         }
     }
 
     /// <summary>
     /// A timer on this time. It fires on the thread that moves the time; with a due time of zero at once, on this thread.
-    /// The execution context flows.
+    /// The execution context flows. Disposing it does not wait for a callback that is running on another thread.
     /// </summary>
     /// <exception cref="ArgumentOutOfRangeException">A time is negative and not infinite.</exception>
     public override ITimer CreateTimer(TimerCallback callback, object? state, TimeSpan dueTime, TimeSpan period)
@@ -113,6 +116,7 @@ public sealed class VirtualTimeProvider : TimeProvider
 
         public int QueueIndex { get; set; } = -1;
 
+        internal readonly TimerAction Action = action;
         internal long Deadline;
         internal long Period; // 0: none
 
@@ -128,11 +132,9 @@ public sealed class VirtualTimeProvider : TimeProvider
                 var later = dueTime == TimeSpan.Zero ? Period : dueTime.Ticks;
                 if (later > 0) owner._timers.Add(this, Deadline = PollerTimers.Sum(owner._ticks, later));
             }
-            if (dueTime == TimeSpan.Zero) Invoke();
+            if (dueTime == TimeSpan.Zero) Action.Invoke();
             return true;
         }
-
-        internal void Invoke() => action.Invoke();
 
         public void Dispose()
         {

@@ -46,7 +46,7 @@ public sealed class Poller : IDisposable
 
     private readonly Selector _selector;
     private readonly MonotonicClock _clock;
-    private readonly Notification[] _notifications = new Notification[2 * Selector.Capacity]; // events, then channels and timers
+    private readonly Notification[] _notifications = new Notification[3 * Selector.Capacity]; // events, channels, timers: a share for each, so that none starves another
 
     /// <summary>Creates a poller.</summary>
     /// <param name="kind">The kernel's mechanism; <see cref="PollerKind.Auto"/> takes the best of this platform.</param>
@@ -238,7 +238,7 @@ public sealed class Poller : IDisposable
             var events = Collect(timeout == 0 || Signals.Any ? 0 : TimeToSleep(deadline));
             if (Volatile.Read(ref _use) != Waiting) throw new ObjectDisposedException(nameof(Poller));
             var count = Translate(events);
-            count += Signals.Take(_notifications.AsSpan(count));
+            count += Signals.Take(_notifications.AsSpan(count, Selector.Capacity));
             count += Timers.TakeDue(_notifications.AsSpan(count));
             if (Interlocked.Exchange(ref _returnAsked, 0) != 0 || count > 0 || timeout == 0) return count;
             if (deadline != long.MaxValue && _clock.Now() >= deadline) return 0;
@@ -285,6 +285,7 @@ public sealed class Poller : IDisposable
         var wait = default(SpinWait);
         while (Volatile.Read(ref _writers) != 0) wait.SpinOnce();
         Timers.Close();
+        Signals.Close();
         Registrar.Close();
     }
 }

@@ -12,7 +12,7 @@ namespace Amy.Async;
 /// <see cref="Readiness.Readable"/> tells of everything written since the last one. Read until
 /// <see cref="ChannelReader{T}.TryRead"/> says no before waiting for the next; reading notifies nobody.</para>
 /// <para>Every member may be called from any thread. Disposing is what dropping the receiver is in amy: what was not read is
-/// let go of, and writers fail from then on.</para>
+/// let go of, and writers fail from then on. When the poller is disposed, the channel goes on as one that notifies nobody.</para>
 /// </remarks>
 /// <typeparam name="T">What is passed.</typeparam>
 public sealed class PollerChannel<T> : Channel<T>, IDisposable
@@ -31,6 +31,12 @@ public sealed class PollerChannel<T> : Channel<T>, IDisposable
         Writer = new NotifyingWriter(this);
     }
 
+    /// <summary>A channel that was dropped without being disposed leaves its place in the poller when it is collected.</summary>
+    ~PollerChannel()
+    {
+        if (_signal is not null) _signals.Remove(_signal); // null: the constructor threw
+    }
+
     /// <summary>The id of its notifications: positive, never used again.</summary>
     public long Id { get; }
 
@@ -40,6 +46,7 @@ public sealed class PollerChannel<T> : Channel<T>, IDisposable
     /// </summary>
     public void Dispose()
     {
+        GC.SuppressFinalize(this);
         if (!_signals.Remove(_signal)) return;
         _channel.Writer.TryComplete(); // without an error: waiting writers then end with ChannelClosedException, as new ones do
         while (Reader.TryRead(out _))
@@ -47,7 +54,6 @@ public sealed class PollerChannel<T> : Channel<T>, IDisposable
         }
     }
 
-    // WriteAsync is the base class's: TryWrite, else wait for room and try again.
     private sealed class NotifyingWriter(PollerChannel<T> owner) : ChannelWriter<T>
     {
         private readonly ChannelWriter<T> _writer = owner._channel.Writer;
@@ -60,6 +66,30 @@ public sealed class PollerChannel<T> : Channel<T>, IDisposable
         }
 
         public override ValueTask<bool> WaitToWriteAsync(CancellationToken cancellationToken = default) => _writer.WaitToWriteAsync(cancellationToken);
+
+        public override ValueTask WriteAsync(T item, CancellationToken cancellationToken = default)
+        {
+            if (cancellationToken.IsCancellationRequested) return new ValueTask(Task.FromCanceled(cancellationToken));
+            return TryWrite(item) ? default : WaitAndWrite(item, cancellationToken);
+        }
+
+        private async ValueTask WaitAndWrite(T item, CancellationToken cancellationToken)
+        {
+            do
+            {
+                bool open;
+                try
+                {
+                    open = await _writer.WaitToWriteAsync(cancellationToken).ConfigureAwait(false);
+                }
+                catch (Exception e) when (!cancellationToken.IsCancellationRequested) // completed with this error
+                {
+                    throw new ChannelClosedException(e);
+                }
+                if (!open) throw new ChannelClosedException();
+            }
+            while (!TryWrite(item));
+        }
 
         public override bool TryComplete(Exception? error = null)
         {

@@ -21,6 +21,7 @@ internal sealed class PollerSignals(Poller poller)
     private readonly object _lock = new();
     private readonly RegistrationTable _table = new(FirstSlot); // guarded by _lock
     private PollerSignal[] _raised = new PollerSignal[16]; // likewise
+    private bool _closed; // likewise
     private int _count; // written under _lock; the waiting thread peeks, ordered by the poller's wake handshake
 
     /// <summary>Waiting thread: whether a wait has something to tell.</summary>
@@ -29,8 +30,17 @@ internal sealed class PollerSignals(Poller poller)
     internal PollerSignal Add()
     {
         var signal = new PollerSignal();
-        lock (_lock) _table.Add(signal);
+        lock (_lock)
+        {
+            if (_closed) throw new ObjectDisposedException(nameof(Poller));
+            _table.Add(signal);
+        }
         return signal;
+    }
+
+    internal void Close()
+    {
+        lock (_lock) _closed = true;
     }
 
     /// <summary>No notification comes out of a later wait. Any thread; false: removed before.</summary>

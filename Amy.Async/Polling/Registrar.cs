@@ -141,10 +141,12 @@ public sealed class Registrar
     // ---- channels
 
     /// <summary>Makes a channel that takes any number of items and notifies this poller.</summary>
+    /// <exception cref="ObjectDisposedException">The poller is disposed.</exception>
     public PollerChannel<T> CreateUnboundedChannel<T>() => new(_poller.Signals, Channel.CreateUnbounded<T>());
 
     /// <summary>Makes a channel that holds a number of items, lets its writers wait for room, and notifies this poller.</summary>
     /// <exception cref="ArgumentOutOfRangeException">The capacity is less than 1.</exception>
+    /// <exception cref="ObjectDisposedException">The poller is disposed.</exception>
     public PollerChannel<T> CreateBoundedChannel<T>(int capacity)
     {
         // A channel of 0, which newer platforms have, hands over to a reader that waits: the poller's never does.
