@@ -51,7 +51,8 @@ internal sealed class RegistrarStress
         var threads = Enumerable.Range(0, _threads).Select(n => new Thread(() =>
         {
             if (Register(n) is { } problem) Interlocked.CompareExchange(ref failure, problem, null);
-        }) { IsBackground = true }).ToArray();
+        })
+        { IsBackground = true }).ToArray();
         foreach (var thread in threads) thread.Start();
         foreach (var thread in threads) thread.Join();
         _ends = true;

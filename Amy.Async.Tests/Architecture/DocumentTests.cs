@@ -121,4 +121,68 @@ internal sealed class DocumentTests
         var main = Compile(code).GetType("Program")!.GetMethod("Main")!;
         Run.OnLoop(() => (Task)main.Invoke(null, null)!);
     }
+
+    // ---- the guide
+
+    private static readonly string s_guideUsings = "using System.Linq; using System.Text; using System.Threading.Channels;\n";
+
+    private static IEnumerable<TestCaseData> Guide()
+    {
+        var blocks = Blocks("docs/getting-started.md");
+        for (var i = 1; i < blocks.Count; i++) yield return new TestCaseData(blocks[i], blocks[0]).SetName($"Guide_Example{i}_PrintsWhatItSays");
+    }
+
+    /// <summary>Each block is a program: compiled, run, and its output compared with what the comments at its end say.</summary>
+    [TestCaseSource(nameof(Guide))]
+    public void GuideExample_PrintsWhatItSays(string block, string connect)
+    {
+        const string Prefix = "// prints: ";
+        var code = s_guideUsings + Usings + (block.Contains("Connect()", StringComparison.Ordinal) ? block + "\n" + connect : block);
+        var references = ((string)AppContext.GetData("TRUSTED_PLATFORM_ASSEMBLIES")!).Split(Path.PathSeparator)
+            .Where(p => !p.EndsWith("Amy.Async.dll", StringComparison.Ordinal)).Append(typeof(EventLoop).Assembly.Location)
+            .Select(p => MetadataReference.CreateFromFile(p));
+        var compilation = CSharpCompilation.Create("Guide" + Guid.NewGuid().ToString("N"), [CSharpSyntaxTree.ParseText(code)], references,
+            new CSharpCompilationOptions(OutputKind.ConsoleApplication, nullableContextOptions: NullableContextOptions.Enable));
+        using var stream = new MemoryStream();
+        Assert.That(compilation.Emit(stream).Diagnostics.Where(d => d.Severity == DiagnosticSeverity.Error), Is.Empty, code);
+        stream.Position = 0;
+        var main = AssemblyLoadContext.Default.LoadFromStream(stream).EntryPoint!;
+        var output = new StringWriter();
+        var console = Console.Out;
+        Console.SetOut(output);
+        try
+        {
+            Run.OnThread(() => main.Invoke(null, main.GetParameters().Length == 0 ? null : [Array.Empty<string>()]));
+        }
+        finally
+        {
+            Console.SetOut(console);
+        }
+        var expected = block.Split('\n').Where(l => l.StartsWith(Prefix, StringComparison.Ordinal)).Select(l => l[Prefix.Length..]);
+        Assert.That(output.ToString().Split('\n', StringSplitOptions.RemoveEmptyEntries), Is.EqualTo(expected));
+        Assert.That(expected, Is.Not.Empty);
+    }
+
+    /// <summary>Whatever of ours a document names exists, and every public item of amy is named.</summary>
+    [Test]
+    public void FromAmy_NamesEveryItemOfAmy_AndOnlyWhatExistsHere()
+    {
+        var text = File.ReadAllText(Path.Combine(Repository.Root, "docs/from-amy.md"));
+        foreach (var item in new[]
+        {
+            "Poller::new", "Poller::get_registrar", "Poller::wait", "Registrar::register", "Registrar::reregister", "Registrar::deregister",
+            "Registrar::set_timeout", "Registrar::set_interval", "Registrar::cancel_timeout", "Registrar::channel", "Registrar::sync_channel",
+            "Event::", "Notification {", "LineReader::new", "LineReader::read", "LineReader::iter_mut", "LineReader::is_empty", "FrameReader::new",
+            "FrameReader::read", "FrameReader::iter_mut", "FrameWriter::new", "FrameWriter::write", "FrameWriter::writable", "FrameWriter::is_writable",
+            "FrameWriter::is_empty", "Timer::arm", "`Sender`", "`SyncSender`", "`Receiver`", "`ChannelError`", "`no_timerfd`",
+        }) Assert.That(text, Does.Contain(item));
+        var names = 0;
+        foreach (System.Text.RegularExpressions.Match match in System.Text.RegularExpressions.Regex.Matches(text, @"`([A-Z]\w+)\.([A-Z]\w+)`"))
+        {
+            var type = typeof(EventLoop).Assembly.GetTypes().Single(t => t.IsPublic && t.Name.Split('`')[0] == match.Groups[1].Value);
+            Assert.That(type.GetMember(match.Groups[2].Value), Is.Not.Empty, match.Value);
+            names++;
+        }
+        Assert.That(names, Is.GreaterThan(25));
+    }
 }

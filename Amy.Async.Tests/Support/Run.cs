@@ -48,7 +48,8 @@ internal static class Run
             catch (ObjectDisposedException)
             {
             }
-        }) { IsBackground = true };
+        })
+        { IsBackground = true };
         thread.Start();
         return thread;
     }

@@ -121,6 +121,9 @@ public sealed partial class EventLoop : IDisposable, IAsyncDisposable
         Forget(SocketInterop.HandleOf(socket));
     }
 
+    /// <summary>For tests.</summary>
+    internal bool IsSleeping => _poller.IsSleeping;
+
     // ---- for Sockets
 
     internal Registrar Registrar => _registrar;
