@@ -20,7 +20,7 @@ public sealed partial class EventLoop
     /// </summary>
     /// <remarks>
     /// May be used from any thread. An exception of a timer's callback goes to <see cref="EventLoopOptions.UnhandledException"/>.
-    /// When the loop has stopped, its timers fire on the thread pool, so that nothing waits for ever; with a
+    /// When the loop has stopped, its timers go on as the platform's, on the thread pool, so that nothing waits for ever; with a
     /// <see cref="EventLoopOptions.TimeProvider"/>, as its time moves on.
     /// </remarks>
     public TimeProvider TimeProvider { get; }

@@ -137,17 +137,15 @@ internal sealed class LoopTimeProvider(EventLoop loop, TimeProvider source) : Ti
             if (_successor is not null && !_changed) return;
             _changed = false;
             // Not zero: some sources fire that at once, under our lock.
-            var due = _deadline == long.MaxValue ? Timeout.InfiniteTimeSpan : ToTimeSpan(Math.Max(1, _deadline - loop.Now) + Slack);
+            var due = _deadline == long.MaxValue ? Timeout.InfiniteTimeSpan : ToTimeSpan(Math.Max(1, _deadline - loop.Now));
             var period = _period == 0 ? Timeout.InfiniteTimeSpan : ToTimeSpan(_period);
             if (_disposed) _successor?.Dispose();
             else if (_successor is not null) _successor.Change(due, period);
             else if (_deadline != long.MaxValue) _successor = source.CreateTimer(static action => ((TimerAction)action!).Invoke(), action, due, period);
         }
 
-        // The system's timers begin with the millisecond that is running.
-        private long Slack => source is VirtualTimeProvider ? 0 : MonotonicClock.NanosecondsPerMillisecond;
-
-        // Never early, and never zero: the system's timers cut off what is less than a millisecond.
+        // Rounded up: the system's timers cut off what is less than a millisecond, and a period of zero is none. (They count
+        // in ticks of the kernel's coarse clock besides, and may be early by one of those.)
         private TimeSpan ToTimeSpan(long nanoseconds)
         {
             var unit = source is VirtualTimeProvider ? 1 : TimeSpan.TicksPerMillisecond;
