@@ -106,6 +106,64 @@ internal abstract partial class PollerContractTests
     [DllImport("libc")]
     private static extern int close(int descriptor);
 
+    /// <summary>
+    /// amy: a ready listener, an accepted socket registered by a worker, then re-registered for writing: exactly one
+    /// notification each, and nobody woken by registering.
+    /// </summary>
+    [Test]
+    public void ListenerThenAcceptedThenReregisteredByAWorker_OneNotificationEach()
+    {
+        using var poller = Create();
+        using var listener = Pair.ListenPlain();
+        listener.Blocking = false;
+        var listenerId = poller.Registrar.Register(listener, Interest.Readable);
+        using var work = new System.Collections.Concurrent.BlockingCollection<Notification>();
+        using var client = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        Socket? accepted = null;
+        long id = 0;
+        var worker = Run.Waiter(() =>
+        {
+            foreach (var note in work.GetConsumingEnumerable())
+            {
+                if (note.Id == listenerId)
+                {
+                    accepted = listener.Accept();
+                    accepted.Blocking = false;
+                    Volatile.Write(ref id, poller.Registrar.Register(accepted, Interest.Readable));
+                }
+                else if (note.Readiness == Readiness.Readable)
+                {
+                    accepted!.Receive(new byte[10]);
+                    poller.Registrar.Reregister(note.Id, Interest.Writable);
+                }
+            }
+        });
+        var peer = Run.Waiter(() =>
+        {
+            client.Connect(listener.LocalEndPoint!);
+            Run.Until(() => Volatile.Read(ref id) != 0, "registered");
+            client.Send([1]);
+        });
+        var told = new List<Notification>();
+        while (told.Count < 3)
+        {
+            var notes = Wait(poller, Run.Limit);
+            Assert.That(notes, Has.Length.EqualTo(1));
+            told.Add(notes[0]);
+            work.Add(notes[0]);
+        }
+        Assert.That(told, Is.EqualTo(new[]
+        {
+            new Notification(listenerId, Readiness.Readable, 1), new Notification(id, Readiness.Readable, 1), new Notification(id, Readiness.Writable, 1),
+        }));
+        Assert.That(Wait(poller, TimeSpan.FromMilliseconds(20)), Is.Empty);
+        Assert.That(poller.WakesWritten, Is.Zero);
+        work.CompleteAdding();
+        worker.Join();
+        peer.Join();
+        accepted!.Dispose();
+    }
+
     /// <summary>amy: the multi-threaded example of its guide; the server is the sample of this repository.</summary>
     [Test]
     public void MultithreadedServer_FortyRealClients_AreAnsweredAndRegisteringWakesNobody()

@@ -55,6 +55,34 @@ internal sealed class RegistrationTableTests
 [TestFixture]
 internal sealed class PollerWakeTests
 {
+    private sealed class OldKernel(int error) : CountingCalls
+    {
+        internal int Probes;
+
+        internal override int EpollWaitPrecise(int epoll, byte[] events, int capacity, long timeout)
+        {
+            Probes++;
+            return -error;
+        }
+    }
+
+    /// <summary>Old kernels say ENOSYS, old containers EPERM: milliseconds then, rounded up, and asked for once.</summary>
+    [TestCase(38)]
+    [TestCase(1)]
+    public void PreciseWaitRefused_TimersAreNeverEarly(int error)
+    {
+        var calls = new OldKernel(error);
+        using var poller = new Poller(PollerKind.Epoll, calls, Amy.Async.Native.MonotonicClock.Instance);
+        for (var i = 0; i < 10; i++)
+        {
+            var clock = System.Diagnostics.Stopwatch.StartNew();
+            var id = poller.Registrar.SetTimeout(TimeSpan.FromTicks(3000));
+            Assert.That(poller.Wait(Run.Limit).ToArray(), Is.EqualTo(new[] { new Notification(id, Readiness.Readable, 1) }));
+            Assert.That(clock.Elapsed.Ticks, Is.GreaterThanOrEqualTo(3000));
+        }
+        Assert.That(calls.Probes, Is.EqualTo(1));
+    }
+
     /// <summary>amy: registering from another thread does not wake the poller; wakes coalesce.</summary>
     [Test]
     public void RegisteringFromOtherThreads_WakesNobody_AndABurstOfWakesWritesOnce()

@@ -148,7 +148,7 @@ internal static class Descriptors
 }
 
 /// <summary>System calls that count, and that tests make fail.</summary>
-internal sealed class CountingCalls : SystemCalls
+internal class CountingCalls : SystemCalls
 {
     internal int Writes, Waits, Controls, Receives, Sends, Accepts, Closes;
     internal Func<int, int?>? OnAccept; // gets the number of the call; null: the real one

@@ -37,19 +37,18 @@ internal unsafe class SystemCalls
     /// </summary>
     internal virtual int EpollWait(int epoll, byte[] events, int capacity, long timeout)
     {
-        fixed (byte* e = events)
+        if (timeout > 0 && !_preciseWaitRefused)
         {
-            if (timeout > 0 && !_preciseWaitRefused)
-            {
-                var result = PreciseWait(epoll, e, capacity, timeout);
-                if (result is not (-Errno.ENOSYS or -Errno.EPERM)) return result;
-                _preciseWaitRefused = true;
-            }
-            return Result(Libc.syscall(SystemCallNumber.EpollWait, epoll, e, capacity, ToMilliseconds(timeout), null, 0));
+            var result = EpollWaitPrecise(epoll, events, capacity, timeout);
+            if (result is not (-Errno.ENOSYS or -Errno.EPERM)) return result;
+            _preciseWaitRefused = true;
         }
+        fixed (byte* e = events)
+            return Result(Libc.syscall(SystemCallNumber.EpollWait, epoll, e, capacity, ToMilliseconds(timeout), null, 0));
     }
 
-    private static int PreciseWait(int epoll, byte* events, int capacity, long timeout)
+    /// <summary>epoll_pwait2(2), Linux 5.11; <c>-ENOSYS</c> also where the C library does not have it.</summary>
+    internal virtual int EpollWaitPrecise(int epoll, byte[] events, int capacity, long timeout)
     {
         var time = new TimeSpec
         {
@@ -58,7 +57,7 @@ internal unsafe class SystemCalls
         };
         try
         {
-            return Result(Libc.epoll_pwait2(epoll, events, capacity, &time, null));
+            fixed (byte* e = events) return Result(Libc.epoll_pwait2(epoll, e, capacity, &time, null));
         }
         catch (EntryPointNotFoundException)
         {
