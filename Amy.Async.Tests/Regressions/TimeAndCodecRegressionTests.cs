@@ -245,6 +245,28 @@ internal sealed class TimeAndCodecRegressionTests
         Assert.That(told, Is.True);
     }
 
+    /// <summary>Channels that were dropped stayed in the poller's table for ever.</summary>
+    [Test]
+    public void PollerChannel_DroppedWithoutDispose_LeavesThePoller()
+    {
+        using var poller = new Poller();
+        var dropped = Drop(poller);
+        for (var i = 0; i < 100 && poller.Signals.Count > 0; i++)
+        {
+            GC.Collect();
+            GC.WaitForPendingFinalizers();
+        }
+        Assert.That(poller.Signals.Count, Is.Zero);
+        Assert.That(dropped, Is.InRange(1, 100), "the collector may have begun already");
+
+        [System.Runtime.CompilerServices.MethodImpl(System.Runtime.CompilerServices.MethodImplOptions.NoInlining)]
+        static int Drop(Poller poller)
+        {
+            for (var i = 0; i < 100; i++) poller.Registrar.CreateUnboundedChannel<int>().Writer.TryWrite(i);
+            return poller.Signals.Count;
+        }
+    }
+
     [Test]
     public async Task PollerChannel_CompletedWithAnError_FailsWritersAsOtherChannelsDo()
     {

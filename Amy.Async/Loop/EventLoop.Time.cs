@@ -132,7 +132,7 @@ public sealed partial class EventLoop
             if (_kernelClock.Now() >= end) break;
         }
         if (!time.TryGetNext(out var next)) return false;
-        while (time.TakeDue(next) is { } action) RunItem(TimerAction.CallOnLoop, action, null, action.Context);
+        while (_fatal is null && time.TakeDue(next) is { } action) RunItem(TimerAction.CallOnLoop, action, null, action.Context);
         return true;
     }
 }

@@ -31,8 +31,6 @@ internal sealed class ForeignTime : MonotonicClock, IDisposable
         _alarm = provider.CreateTimer(static time => ((ForeignTime)time!).Ring(), this, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
     }
 
-    internal TimeProvider Provider => _provider;
-
     /// <summary>Set if time jumps when the loop has nothing to do.</summary>
     internal VirtualTimeProvider? Jumper => _provider is VirtualTimeProvider { AutoJump: true } jumper ? jumper : null;
 

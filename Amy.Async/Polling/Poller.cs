@@ -42,8 +42,6 @@ public sealed class Poller : IDisposable
     // 1: somebody asked that a wait return. Written before _wake by the asker; taken by the wait that returns.
     private int _returnAsked;
 
-    private bool _woken; // the last Collect consumed a wake-up; waiting thread only
-
     private readonly Selector _selector;
     private readonly MonotonicClock _clock;
     private readonly Notification[] _notifications = new Notification[3 * Selector.Capacity]; // events, channels, timers: a share for each, so that none starves another
@@ -150,13 +148,11 @@ public sealed class Poller : IDisposable
         if (sleeps && Interlocked.CompareExchange(ref _wake, Sleeping, Awake) == Notified)
         {
             Interlocked.Exchange(ref _wake, Awake); // a fence: the caller's next look for work sees what the waker published
-            _woken = true;
             timeout = 0;
             sleeps = false;
         }
-        else _woken = false;
         var count = _selector.Wait(timeout);
-        if (sleeps) _woken = Interlocked.Exchange(ref _wake, Awake) == Notified;
+        if (sleeps) Interlocked.Exchange(ref _wake, Awake); // likewise
         if (count >= 0) return count;
         return count == -Errno.EINTR ? 0 : throw SystemError.Exception(-count, "epoll_wait");
     }

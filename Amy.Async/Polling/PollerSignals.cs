@@ -27,6 +27,11 @@ internal sealed class PollerSignals(Poller poller)
     /// <summary>Waiting thread: whether a wait has something to tell.</summary>
     internal bool Any => Volatile.Read(ref _count) > 0;
 
+    internal int Count
+    {
+        get { lock (_lock) return _table.Count; }
+    }
+
     internal PollerSignal Add()
     {
         var signal = new PollerSignal();
