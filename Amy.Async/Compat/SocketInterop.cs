@@ -36,11 +36,21 @@ internal static class SocketInterop
         for (var i = 0; i < address.Size; i++) destination[i] = address[i];
     }
 
-    internal static Task<IPAddress[]> ResolveAsync(string host, CancellationToken token)
+    // The size of an address cannot be changed here: what is there beyond the kernel's length is cleared.
+    internal static void Assign(SocketAddress address, ReadOnlySpan<byte> bytes)
+    {
+        if (bytes.Length > address.Size) throw TooSmall(address.Size, bytes.Length);
+        for (var i = 0; i < address.Size; i++) address[i] = i < bytes.Length ? bytes[i] : (byte)0;
+    }
+
+    internal static Task<IPAddress[]> ResolveAsync(string host, AddressFamily family, CancellationToken token)
     {
         token.ThrowIfCancellationRequested(); // no more than that here
-        return Dns.GetHostAddressesAsync(host);
+        return Filtered(Dns.GetHostAddressesAsync(host), family);
     }
+
+    private static async Task<IPAddress[]> Filtered(Task<IPAddress[]> all, AddressFamily family) =>
+        Array.FindAll(await all.ConfigureAwait(false), address => address.AddressFamily == family);
 
     // UnixDomainSocketEndPoint came with .NET Core 2.1 and is not in netstandard2.0.
     internal static EndPoint? UnixPrototype()
@@ -74,7 +84,15 @@ internal static class SocketInterop
         }
     }
 
-    internal static Task<IPAddress[]> ResolveAsync(string host, CancellationToken token) => Dns.GetHostAddressesAsync(host, token);
+    internal static void Assign(SocketAddress address, ReadOnlySpan<byte> bytes)
+    {
+        if (bytes.Length > address.Buffer.Length) throw TooSmall(address.Buffer.Length, bytes.Length);
+        bytes.CopyTo(address.Buffer.Span);
+        address.Size = bytes.Length;
+    }
+
+    internal static Task<IPAddress[]> ResolveAsync(string host, AddressFamily family, CancellationToken token) =>
+        Dns.GetHostAddressesAsync(host, family, token);
 
     internal static EndPoint? UnixPrototype() => new UnixDomainSocketEndPoint("prototype");
 
@@ -84,6 +102,9 @@ internal static class SocketInterop
     internal static void CopyTo(SocketAddress address, Span<byte> destination) =>
         address.Buffer.Span[..address.Size].CopyTo(destination);
 #endif
+
+    private static ArgumentException TooSmall(int size, int needed) =>
+        new($"The SocketAddress has room for {size} bytes, and the address has {needed}. Make it with new SocketAddress(family).");
 
     /// <summary>The address whose bytes are the kernel's <c>struct sockaddr</c>, as System.Net.Sockets keeps them too.</summary>
     internal static SocketAddress ToSocketAddress(AddressFamily family, ReadOnlySpan<byte> bytes)

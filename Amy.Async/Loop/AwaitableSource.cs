@@ -26,6 +26,8 @@ internal class AwaitableSource(EventLoop loop, StateWord state) : Registration
         set => Volatile.Write(ref _writer, value);
     }
 
+    private SideSource? _sides; // a list that only grows, at its head; any thread, Interlocked
+
     /// <summary>Whether out-of-band data makes the reader look: the data behind it has no edge of its own.</summary>
     private const Readiness WakesReader = Readiness.Readable | Readiness.ReadClosed | Readiness.Error | Readiness.Priority;
 
@@ -36,7 +38,10 @@ internal class AwaitableSource(EventLoop loop, StateWord state) : Registration
     {
         var read = (readiness & WakesReader) != 0;
         var write = (readiness & WakesWriter) != 0;
-        if (!State.Edge(read, write, Seen(readiness), out var taken)) return;
+        var seen = Seen(readiness);
+        var any = State.Edge(read, write, seen, out var taken);
+        if (seen != 0) SignalSides(readiness);
+        if (!any) return;
         (taken == Direction.Read ? Reader : Writer)!.Proceed();
         // The reader's continuation has run meanwhile and may have closed everything; Take sees that.
         if (taken == Direction.Read && write && State.Take(Direction.Write)) Writer!.Proceed();
@@ -94,8 +99,26 @@ internal class AwaitableSource(EventLoop loop, StateWord state) : Registration
         if (!State.Close(out var mustClose)) return false;
         if (State.IsArmed(Direction.Read)) Reader!.RequestLook(); // what is not armed by now finds itself closed
         if (State.IsArmed(Direction.Write)) Writer!.RequestLook();
+        for (var side = Volatile.Read(ref _sides); side is not null; side = side.Next) side.Close();
         if (mustClose) CloseDescriptor();
         return true;
+    }
+
+    /// <summary>Adds something else to wait for. From any thread.</summary>
+    /// <remarks>A side that is added while this closes or stops is ended by one of the two threads: the adder publishes the
+    /// side, then looks at the state; the closer sets the state, then looks at the sides; each with a full fence between.</remarks>
+    protected void Add(SideSource side)
+    {
+        do side.Next = Volatile.Read(ref _sides);
+        while (Interlocked.CompareExchange(ref _sides, side, side.Next) != side.Next);
+        if (State.IsClosed) side.Close();
+        else if (State.IsEnded) side.Stop();
+    }
+
+    private void SignalSides(Readiness readiness)
+    {
+        for (var side = Volatile.Read(ref _sides); side is not null; side = side.Next)
+            if ((side.Wanted & readiness) != 0) side.OnReady(Readiness.Readable);
     }
 
     // Somebody closed the descriptor under us: what waits would wait for ever.
@@ -107,7 +130,14 @@ internal class AwaitableSource(EventLoop loop, StateWord state) : Registration
         State.Stop();
         Reader?.Look();
         Writer?.Look();
+        for (var side = Volatile.Read(ref _sides); side is not null; side = side.Next) side.Stop();
     }
+
+    /// <summary>
+    /// Loop only: ends the waits in progress if their descriptor was closed behind our back. False: there are none, or nobody
+    /// else could.
+    /// </summary>
+    internal virtual bool CheckHandle() => false;
 
     /// <summary>Closes what stands behind the source. Called exactly once, when nobody is in a system call on it.</summary>
     internal virtual void CloseDescriptor()
@@ -117,13 +147,16 @@ internal class AwaitableSource(EventLoop loop, StateWord state) : Registration
     /// <summary>The public object that stands for this source in messages.</summary>
     protected virtual string ObjectName => nameof(AwaitableSource);
 
+    internal string TimeoutMessage(Direction direction) =>
+        $"The {(direction == Direction.Read ? "reading" : "writing")} operation of this {ObjectName} took longer than its time-out.";
+
     internal ObjectDisposedException EndedError() =>
         State.IsClosed ? new ObjectDisposedException(ObjectName) : EventLoop.StoppedError();
 
     private InvalidOperationException CannotBegin(Direction direction, StateWord.BeginResult result) =>
         result == StateWord.BeginResult.Ended ? EndedError() : Busy(direction);
 
-    private InvalidOperationException Busy(Direction direction) => new(direction == Direction.Read
+    protected virtual InvalidOperationException Busy(Direction direction) => new(direction == Direction.Read
         ? $"Another operation of the reading direction (accept, receive, readable) of this {ObjectName} is in progress."
         : $"Another operation of the writing direction (connect, send, writable) of this {ObjectName} is in progress.");
 }

@@ -55,6 +55,7 @@ internal abstract class Operation : IThreadPoolWorkItem
     private ExecutionContext? _flow;
     private CancellationToken _token;
     private CancellationTokenRegistration _registration;
+    private OperationTimer? _timer; // made by the first operation that has a time-out
 
     /// <summary>The failure, or null. Part of the result.</summary>
     protected Exception? Error;
@@ -75,6 +76,9 @@ internal abstract class Operation : IThreadPoolWorkItem
 
     /// <summary>Whether the direction may still be ready after the stored result, so that the next operation tries at once.</summary>
     protected virtual bool RemainsReady => true;
+
+    /// <summary>Nanoseconds that an operation may take; negative: any number. Asked for when one begins to wait.</summary>
+    protected virtual long Timeout => -1;
 
     /// <summary>Called once the loop owns the operation, by the thread that armed it.</summary>
     protected virtual void OnArmed()
@@ -98,6 +102,8 @@ internal abstract class Operation : IThreadPoolWorkItem
     internal void Start(bool deferred, CancellationToken token)
     {
         Error = null;
+        var timeout = Timeout;
+        if (timeout >= 0) (_timer ??= new OperationTimer(this)).Set(Loop, timeout);
         if (token.CanBeCanceled)
         {
             _token = token;
@@ -111,7 +117,9 @@ internal abstract class Operation : IThreadPoolWorkItem
                 case StateWord.ArmResult.Armed:
                     OnArmed();
                     // Cancelled before Arm: the callback's look may have come too early to see it armed. Later: it sees it.
-                    if (deferred || token.IsCancellationRequested) RequestLook();
+                    // A time-out is the loop's to watch.
+                    if (timeout >= 0 && Loop.IsCurrent) _timer!.Enter(Loop);
+                    if (deferred || token.IsCancellationRequested || timeout >= 0 && !Loop.IsCurrent) RequestLook();
                     return;
                 case StateWord.ArmResult.Attempt:
                     if (!Attempt()) continue;
@@ -159,6 +167,9 @@ internal abstract class Operation : IThreadPoolWorkItem
         if (Interlocked.Exchange(ref _lookQueued, 1) == 0) Loop.EnqueueOrPool(s_look, this);
     }
 
+    /// <summary>Loop only: whether an operation waits.</summary>
+    internal bool IsArmed => Source.State.IsArmed(_direction);
+
     /// <summary>The loop (or, after it has stopped, whoever is left) examines an armed operation.</summary>
     internal void Look()
     {
@@ -168,13 +179,18 @@ internal abstract class Operation : IThreadPoolWorkItem
         Exception? error = null;
         if (state.IsEnded) error = Source.EndedError();
         else if (_token.IsCancellationRequested) error = new OperationCanceledException(_token);
+        else if (_timer is { IsSet: true } && _timer.IsDue(Loop)) error = new TimeoutException(Source.TimeoutMessage(_direction));
         if (error is not null || Examine())
         {
             if (!state.Withdraw(_direction)) return;
             Error = error ?? Error;
             CompleteAndResume();
         }
-        else if (state.Take(_direction)) Proceed();
+        else
+        {
+            if (_timer is { IsSet: true }) _timer.Enter(Loop);
+            if (state.Take(_direction)) Proceed();
+        }
     }
 
     private StateWord.Completion Complete()
@@ -186,6 +202,7 @@ internal abstract class Operation : IThreadPoolWorkItem
             _registration = default;
             _token = default;
         }
+        _timer?.Unset();
         OnCompleting();
         var completion = Source.State.Complete(_direction, RemainsReady);
         if (completion.MustClose) Source.CloseDescriptor();
@@ -255,6 +272,31 @@ internal abstract class Operation : IThreadPoolWorkItem
         _target = null;
         _flow = null;
         return result;
+    }
+
+    /// <summary>
+    /// Blocks the calling thread, which is no loop's, until the operation is done. The loop itself sets the event: a thread of
+    /// the pool may not be there, when many of them block like this one.
+    /// </summary>
+    internal void Block()
+    {
+        Debug.Assert(!Loop.IsCurrent);
+        var token = Version;
+        if (!Source.State.CanAwait(_direction, token)) throw Stale();
+        using var done = new ManualResetEventSlim();
+        _flow = null;
+        _target = null;
+        _resume = Resume.InlineWithoutContext;
+        _continuation = static e => ((ManualResetEventSlim)e!).Set();
+        _state = done;
+        switch (Source.State.Await(_direction, token))
+        {
+            case StateWord.AwaitResult.Invalid:
+                throw Stale();
+            case StateWord.AwaitResult.Stored:
+                done.Wait();
+                break;
+        }
     }
 
     // ---- IValueTaskSource, for the subclasses: the awaiting thread

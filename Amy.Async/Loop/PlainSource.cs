@@ -112,10 +112,7 @@ internal sealed class PlainSource : AwaitableSource
         return new ValueTask<Readiness>(operation, version);
     }
 
-    /// <summary>
-    /// Loop only: ends the waits in progress if their handle was closed behind our back. False: there are none.
-    /// </summary>
-    internal bool CheckHandle()
+    internal override bool CheckHandle()
     {
         if (Volatile.Read(ref _waits) == 0) return false;
         if (_handle.TryGetTarget(out var handle) && handle.IsClosed) Close();

@@ -35,7 +35,7 @@ internal sealed class PlainSweep(EventLoop loop) : ILoopTimer
         Interlocked.Exchange(ref _scheduled, 0);
         var any = false;
         for (var slot = 0; loop.Registrar.TryGetSlot(slot, out var registration); slot++)
-            any |= registration is PlainSource source && source.CheckHandle();
+            any |= registration is AwaitableSource source && source.CheckHandle();
         if (any && Interlocked.Exchange(ref _scheduled, 1) == 0) Schedule();
     }
 

@@ -39,6 +39,10 @@ internal static class SystemCallNumber
     internal static readonly nint Recvfrom = s_x64 ? 45 : 207;
     internal static readonly nint Recvmsg = s_x64 ? 47 : 212;
     internal static readonly nint Sendto = s_x64 ? 44 : 206;
+    internal static readonly nint Sendmsg = s_x64 ? 46 : 211;
+    internal static readonly nint Recvmmsg = s_x64 ? 299 : 243;
+    internal static readonly nint Sendmmsg = s_x64 ? 307 : 269;
+    internal static readonly nint Kcmp = s_x64 ? 312 : 272;
 }
 
 internal static class SocketConstants
@@ -69,8 +73,23 @@ internal static class SocketConstants
     internal const int SO_PROTOCOL = 38;
     internal const int SO_DOMAIN = 39;
 
+    internal const int SO_BROADCAST = 6;
+    internal const int SO_KEEPALIVE = 9;
+    internal const int SO_TIMESTAMPNS = 35;
+    internal const int SO_RXQ_OVFL = 40;
+    internal const int SCM_RIGHTS = 1;
+
+    internal const int IPPROTO_IP = 0;
+    internal const int IP_PKTINFO = 8;
+    internal const int IPV6_RECVPKTINFO = 49;
+    internal const int IPV6_PKTINFO = 50;
+
+    internal const int MSG_OOB = 0x1;
+    internal const int MSG_PEEK = 0x2;
     internal const int MSG_CTRUNC = 0x8;
+    internal const int MSG_TRUNC = 0x20;
     internal const int MSG_DONTWAIT = 0x40;
+    internal const int MSG_CMSG_CLOEXEC = 0x40000000;
     internal const int MSG_NOSIGNAL = 0x4000;
 
     internal const int SHUT_RD = 0;
@@ -90,6 +109,20 @@ internal static class PollEvents
     internal const short HUP = 0x010;
     internal const short NVAL = 0x020;
     internal const short RDHUP = 0x2000;
+}
+
+/// <summary>open(2) and fcntl(2).</summary>
+internal static class FileConstants
+{
+    internal const int F_GETFL = 3;
+    internal const int F_SETFL = 4;
+    internal const int O_ACCMODE = 3;
+    internal const int O_NOCTTY = 0x100;
+    internal const int O_NONBLOCK = 0x800;
+    internal const int O_CLOEXEC = 0x80000;
+
+    /// <summary>linux/kcmp.h: compare two descriptors' open file descriptions.</summary>
+    internal const int KCMP_FILE = 0;
 }
 
 internal static class EventFd
@@ -139,4 +172,21 @@ internal unsafe struct MessageHeader
     internal void* Control;
     internal nuint ControlLength;
     internal int Flags;
+}
+
+/// <summary><c>struct mmsghdr</c>: a message and how much of it was transferred; 64 bytes.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct BatchHeader
+{
+    internal MessageHeader Message;
+    internal uint Length;
+}
+
+/// <summary><c>struct cmsghdr</c> of 64-bit Linux. Data follows it; both are aligned to 8 bytes.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct ControlHeader
+{
+    internal nuint Length; // of header and data, without the padding behind
+    internal int Level;
+    internal int Type;
 }

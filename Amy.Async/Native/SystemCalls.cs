@@ -11,7 +11,7 @@ namespace Amy.Async.Native;
 /// Results are a value or <c>-errno</c>. EINTR is retried here where the manual page makes that safe; the exceptions are
 /// said at the member. Nothing here throws, keeps state (but for the one probe of epoll_pwait2) or knows about loops.
 /// </remarks>
-internal unsafe class SystemCalls
+internal unsafe partial class SystemCalls
 {
     internal static readonly SystemCalls Instance = new();
 

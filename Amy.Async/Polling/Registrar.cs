@@ -195,6 +195,15 @@ public sealed class Registrar
         }
     }
 
+    /// <summary>
+    /// Reports again what is ready. False: the kernel knows no such registration, because the descriptor was closed, whether or
+    /// not its number stands for another file now.
+    /// </summary>
+    internal bool Refresh(Registration registration, Interest interest)
+    {
+        lock (_lock) return registration.Id != 0 && Modify(registration, interest) >= 0;
+    }
+
     /// <summary>Ends a registration of the loop's, if it is still there. The kernel's refusal changes nothing.</summary>
     internal void Deregister(Registration registration)
     {

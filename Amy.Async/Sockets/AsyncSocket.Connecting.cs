@@ -24,14 +24,7 @@ public sealed partial class AsyncSocket
         var source = Create(endPoint.AddressFamily, options, loop ?? EventLoop.Current ?? EventLoop.Default);
         try
         {
-            if (source.Kind == ShortRead.MeansDrained)
-            {
-                // SO_REUSEADDR here means what it means everywhere but on Windows: not a port that somebody listens on.
-                Check(source.SetOption(SocketConstants.SOL_SOCKET, SocketConstants.SO_REUSEADDR, options.ReuseAddress ? 1 : 0));
-                if (options.ReusePort) Check(source.SetOption(SocketConstants.SOL_SOCKET, SocketConstants.SO_REUSEPORT, 1));
-            }
-            Check(source.Bind(endPoint));
-            if (SocketInterop.UnixPath(endPoint) is { Length: > 0 } path && path[0] != '@') source.UnlinkOnClose(Path.GetFullPath(path));
+            Bind(source, endPoint, options);
             Check(source.Listen(options.Backlog));
             source.Attach();
         }
@@ -43,6 +36,19 @@ public sealed partial class AsyncSocket
         return new AsyncSocket(source);
     }
 
+    private static void Bind(SocketSource source, EndPoint endPoint, AsyncSocketOptions options)
+    {
+        if (source.Family != AddressFamily.Unix)
+        {
+            // SO_REUSEADDR of a listener means what it means everywhere but on Windows: not a port that somebody listens on.
+            // Two UDP sockets with it share their port, which only receivers of multicast want.
+            Check(source.SetOption(SocketConstants.SOL_SOCKET, SocketConstants.SO_REUSEADDR, options.ReuseAddress && (!source.SendsEmpty || options.ReusePort) ? 1 : 0));
+            if (options.ReusePort) Check(source.SetOption(SocketConstants.SOL_SOCKET, SocketConstants.SO_REUSEPORT, 1));
+        }
+        Check(source.Bind(endPoint));
+        if (SocketInterop.UnixPath(endPoint) is { Length: > 0 } path && path[0] != '@') source.UnlinkOnClose(Path.GetFullPath(path));
+    }
+
     /// <summary>Connects to an address with the default options.</summary>
     /// <exception cref="SocketException">Refused, unreachable, …</exception>
     /// <exception cref="OperationCanceledException">Cancelled; nothing is left behind.</exception>
@@ -50,8 +56,9 @@ public sealed partial class AsyncSocket
         ConnectAsync(endPoint, s_defaultOptions, loop, cancellationToken);
 
     /// <summary>Connects to an address.</summary>
-    /// <param name="endPoint">An IP end point, a Unix-domain one, or a <see cref="DnsEndPoint"/>, whose addresses are tried one
-    /// after the other.</param>
+    /// <param name="endPoint">An IP end point, a Unix-domain one, or a <see cref="DnsEndPoint"/>, whose addresses are tried as
+    /// RFC 8305 (Happy Eyeballs) asks: IPv6 and IPv4 in turn, a new attempt each 250 ms or when one fails, the first to succeed
+    /// wins.</param>
     /// <param name="options">How the socket is set up.</param>
     /// <param name="loop">Null: the loop of the calling thread, else <see cref="EventLoop.Default"/>.</param>
     /// <param name="cancellationToken">Gives the attempt up.</param>
@@ -65,7 +72,7 @@ public sealed partial class AsyncSocket
         if (endPoint is null) throw new ArgumentNullException(nameof(endPoint));
         if (options is null) throw new ArgumentNullException(nameof(options));
         loop ??= EventLoop.Current ?? EventLoop.Default;
-        return endPoint is DnsEndPoint name ? ConnectByName(name, options, loop, cancellationToken) : Connect(endPoint, options, loop, cancellationToken);
+        return endPoint is DnsEndPoint name ? new HappyEyeballs(name, options, loop).ConnectAsync(cancellationToken) : Connect(endPoint, options, loop, cancellationToken);
     }
 
     /// <summary>Accepts a connection, or waits for one. It is attached to this socket's loop.</summary>
@@ -92,10 +99,10 @@ public sealed partial class AsyncSocket
             if (n != -Errno.EAGAIN && !exhausted)
             {
                 _source.End(Direction.Read, ready: true);
-                return n >= 0 ? new ValueTask<AsyncSocket>(accepted!) : Failed<AsyncSocket>(n);
+                return n >= 0 ? new ValueTask<AsyncSocket>(accepted!) : _source.Failed<AsyncSocket>(n, asStream: false);
             }
         }
-        return _source.ReadOperation.Accept(this, target, exhausted, deferred, cancellationToken);
+        return _source.Operation(Direction.Read).Accept(this, target, exhausted, deferred, cancellationToken);
     }
 
     /// <summary>One try; the caller holds Inside. 0 or -errno.</summary>
@@ -123,27 +130,7 @@ public sealed partial class AsyncSocket
         return 0;
     }
 
-    private static async ValueTask<AsyncSocket> ConnectByName(DnsEndPoint name, AsyncSocketOptions options, EventLoop loop, CancellationToken token)
-    {
-        token.ThrowIfCancellationRequested();
-        var addresses = await SocketInterop.ResolveAsync(name.Host, token).ConfigureAwait(false);
-        SocketException? last = null;
-        foreach (var address in addresses)
-        {
-            if (name.AddressFamily != AddressFamily.Unspecified && address.AddressFamily != name.AddressFamily) continue;
-            try
-            {
-                return await Connect(new IPEndPoint(address, name.Port), options, loop, token).ConfigureAwait(false);
-            }
-            catch (SocketException e)
-            {
-                last = e;
-            }
-        }
-        throw last ?? new SocketException((int)SocketError.HostNotFound);
-    }
-
-    private static async ValueTask<AsyncSocket> Connect(EndPoint endPoint, AsyncSocketOptions options, EventLoop loop, CancellationToken token)
+    internal static async ValueTask<AsyncSocket> Connect(EndPoint endPoint, AsyncSocketOptions options, EventLoop loop, CancellationToken token)
     {
         token.ThrowIfCancellationRequested();
         var source = Create(endPoint.AddressFamily, options, loop);
@@ -176,21 +163,25 @@ public sealed partial class AsyncSocket
                 return n >= 0 ? default : new ValueTask(Task.FromException(SystemError.Socket(-n)));
             }
         }
-        return source.WriteOperation.Connect(socket, deferred, token);
+        return source.Operation(Direction.Write).Connect(socket, deferred, token);
     }
 
-    private static SocketSource Create(AddressFamily family, AsyncSocketOptions options, EventLoop loop)
+    private static SocketSource Create(AddressFamily family, AsyncSocketOptions options, EventLoop loop, int type = SocketConstants.SOCK_STREAM)
     {
         var domain = Address.Domain(family);
         loop.ThrowIfStopping();
-        var descriptor = loop.Calls.Socket(domain, SocketConstants.SOCK_STREAM, 0);
+        var descriptor = loop.Calls.Socket(domain, type, 0);
         if (descriptor < 0) throw SystemError.Socket(-descriptor);
-        var tcp = domain != SocketConstants.AF_UNIX;
-        var source = new SocketSource(loop, descriptor, family, tcp ? ShortRead.MeansDrained : ShortRead.MeansDrainedWithoutAncillary) { Options = options };
+        var stream = type == SocketConstants.SOCK_STREAM;
+        var tcp = stream && domain != SocketConstants.AF_UNIX;
+        var shortRead = tcp ? ShortRead.MeansDrained : stream ? ShortRead.MeansDrainedWithoutAncillary : ShortRead.ProvesNothing;
+        var source = new SocketSource(loop, descriptor, family, shortRead, isDatagram: !stream) { Options = options };
         try
         {
             if (tcp && options.NoDelay) Check(source.SetOption(SocketConstants.IPPROTO_TCP, SocketConstants.TCP_NODELAY, 1));
             if (domain == SocketConstants.AF_INET6) Check(source.SetOption(SocketConstants.IPPROTO_IPV6, SocketConstants.IPV6_V6ONLY, options.DualMode ? 0 : 1));
+            if (tcp && options.KeepAlive) Check(source.SetOption(SocketConstants.SOL_SOCKET, SocketConstants.SO_KEEPALIVE, 1));
+            if (!stream) SetDatagramOptions(source, domain, options);
             if (options.SendBufferSize is { } send) Check(source.SetOption(SocketConstants.SOL_SOCKET, SocketConstants.SO_SNDBUF, send));
             if (options.ReceiveBufferSize is { } receive) Check(source.SetOption(SocketConstants.SOL_SOCKET, SocketConstants.SO_RCVBUF, receive));
             return source;
@@ -200,6 +191,17 @@ public sealed partial class AsyncSocket
             source.Close();
             throw;
         }
+    }
+
+    private static void SetDatagramOptions(SocketSource source, int domain, AsyncSocketOptions options)
+    {
+        if (options.ReceiveTimestamps) Check(source.SetOption(SocketConstants.SOL_SOCKET, SocketConstants.SO_TIMESTAMPNS, 1));
+        if (domain == SocketConstants.AF_UNIX) return;
+        if (options.Broadcast) Check(source.SetOption(SocketConstants.SOL_SOCKET, SocketConstants.SO_BROADCAST, 1));
+        if (options.ReceiveDropCounts) Check(source.SetOption(SocketConstants.SOL_SOCKET, SocketConstants.SO_RXQ_OVFL, 1));
+        if (!options.ReceivePacketInformation) return;
+        if (domain == SocketConstants.AF_INET) Check(source.SetOption(SocketConstants.IPPROTO_IP, SocketConstants.IP_PKTINFO, 1));
+        else Check(source.SetOption(SocketConstants.IPPROTO_IPV6, SocketConstants.IPV6_RECVPKTINFO, 1));
     }
 
     private static void Check(int result)

@@ -83,26 +83,12 @@ public sealed partial class AsyncSocket : IDisposable, IAsyncDisposable
     /// <param name="cancellationToken">Cancels the wait; a cancelled receive has taken no data.</param>
     /// <returns>The number of bytes; 0 at the end of the stream (or for an empty buffer).</returns>
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
+    /// <exception cref="TimeoutException">It took longer than the time-out.</exception>
     /// <exception cref="SocketException">The connection failed.</exception>
     /// <exception cref="InvalidOperationException">Another operation of the reading direction is in progress.</exception>
     /// <exception cref="ObjectDisposedException">Disposed, or the loop has stopped.</exception>
-    public ValueTask<int> ReceiveAsync(Memory<byte> buffer, CancellationToken cancellationToken = default)
-    {
-        if (cancellationToken.IsCancellationRequested) return new ValueTask<int>(Task.FromCanceled<int>(cancellationToken));
-        var source = _source;
-        var span = buffer.Span; // first: it throws if the buffer's owner has let go of it
-        if (source.Begin(Direction.Read, out var deferred) == StateWord.BeginResult.Attempt)
-        {
-            var ready = true;
-            var n = span.IsEmpty ? source.Poll(Direction.Read, out _) : source.Receive(span, out ready);
-            if (n != -Errno.EAGAIN)
-            {
-                source.End(Direction.Read, ready);
-                return n >= 0 ? new ValueTask<int>(n) : Failed<int>(n);
-            }
-        }
-        return source.ReadOperation.Receive(this, buffer, deferred, cancellationToken);
-    }
+    public ValueTask<int> ReceiveAsync(Memory<byte> buffer, CancellationToken cancellationToken = default) =>
+        _source.ReceiveAsync(this, buffer, cancellationToken);
 
     /// <summary>Sends all of the buffer, waiting as often as the kernel's buffer is full.</summary>
     /// <param name="buffer">What; must stay unchanged until the operation has ended.</param>
@@ -110,53 +96,26 @@ public sealed partial class AsyncSocket : IDisposable, IAsyncDisposable
     /// broken then, and best closed.</param>
     /// <returns>The length of the buffer.</returns>
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
+    /// <exception cref="TimeoutException">It took longer than the time-out.</exception>
     /// <exception cref="SocketException">The connection failed.</exception>
     /// <exception cref="InvalidOperationException">Another operation of the writing direction is in progress.</exception>
     /// <exception cref="ObjectDisposedException">Disposed, or the loop has stopped.</exception>
-    public ValueTask<int> SendAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default)
-    {
-        if (cancellationToken.IsCancellationRequested) return new ValueTask<int>(Task.FromCanceled<int>(cancellationToken));
-        var source = _source;
-        var span = buffer.Span; // first: it throws if the buffer's owner has let go of it
-        var sent = 0;
-        if (source.Begin(Direction.Write, out var deferred) == StateWord.BeginResult.Attempt)
-        {
-            sent = span.IsEmpty ? 0 : source.SendAll(span);
-            if (sent == buffer.Length || sent < 0)
-            {
-                source.End(Direction.Write, ready: true);
-                return sent >= 0 ? new ValueTask<int>(sent) : Failed<int>(sent);
-            }
-        }
-        return source.WriteOperation.Send(this, buffer, sent, deferred, cancellationToken);
-    }
+    public ValueTask<int> SendAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default) =>
+        _source.SendAsync(this, buffer, cancellationToken);
 
     /// <summary>Waits until a receive would not block; on a listener, until a connection is there.</summary>
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
     /// <exception cref="InvalidOperationException">Another operation of the reading direction is in progress.</exception>
     /// <exception cref="ObjectDisposedException">Disposed, or the loop has stopped.</exception>
-    public ValueTask<Readiness> ReadableAsync(CancellationToken cancellationToken = default) => Wait(Direction.Read, cancellationToken);
+    public ValueTask<Readiness> ReadableAsync(CancellationToken cancellationToken = default) =>
+        _source.WaitAsync(this, Direction.Read, cancellationToken);
 
     /// <summary>Waits until a send would not block.</summary>
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
     /// <exception cref="InvalidOperationException">Another operation of the writing direction is in progress.</exception>
     /// <exception cref="ObjectDisposedException">Disposed, or the loop has stopped.</exception>
-    public ValueTask<Readiness> WritableAsync(CancellationToken cancellationToken = default) => Wait(Direction.Write, cancellationToken);
-
-    private ValueTask<Readiness> Wait(Direction direction, CancellationToken token)
-    {
-        if (token.IsCancellationRequested) return new ValueTask<Readiness>(Task.FromCanceled<Readiness>(token));
-        if (_source.Begin(direction, out var deferred) == StateWord.BeginResult.Attempt)
-        {
-            var n = _source.Poll(direction, out var readiness);
-            if (n != -Errno.EAGAIN)
-            {
-                _source.End(direction, ready: true);
-                return n >= 0 ? new ValueTask<Readiness>(readiness) : Failed<Readiness>(n);
-            }
-        }
-        return (direction == Direction.Read ? _source.ReadOperation : _source.WriteOperation).Wait(this, deferred, token);
-    }
+    public ValueTask<Readiness> WritableAsync(CancellationToken cancellationToken = default) =>
+        _source.WaitAsync(this, Direction.Write, cancellationToken);
 
     /// <summary>Receives what is there, without waiting.</summary>
     /// <param name="buffer">Where to.</param>
@@ -165,13 +124,7 @@ public sealed partial class AsyncSocket : IDisposable, IAsyncDisposable
     /// <exception cref="SocketException">The connection failed.</exception>
     /// <exception cref="InvalidOperationException">An operation of the reading direction is in progress.</exception>
     /// <exception cref="ObjectDisposedException">Disposed, or the loop has stopped.</exception>
-    public bool TryReceive(Span<byte> buffer, out int received)
-    {
-        _source.BeginTry(Direction.Read);
-        var n = _source.Receive(buffer, out var ready);
-        _source.End(Direction.Read, ready && n != -Errno.EAGAIN);
-        return Tried(n, out received);
-    }
+    public bool TryReceive(Span<byte> buffer, out int received) => _source.TryReceive(buffer, out received);
 
     /// <summary>Sends what the kernel takes, without waiting.</summary>
     /// <param name="buffer">What.</param>
@@ -180,19 +133,28 @@ public sealed partial class AsyncSocket : IDisposable, IAsyncDisposable
     /// <exception cref="SocketException">The connection failed.</exception>
     /// <exception cref="InvalidOperationException">An operation of the writing direction is in progress.</exception>
     /// <exception cref="ObjectDisposedException">Disposed, or the loop has stopped.</exception>
-    public bool TrySend(ReadOnlySpan<byte> buffer, out int sent)
+    public bool TrySend(ReadOnlySpan<byte> buffer, out int sent) => _source.TrySend(buffer, out sent);
+
+    /// <summary>
+    /// How long a receive (an accept, a wait for readability) may wait, from its beginning; then it throws a
+    /// <see cref="TimeoutException"/> and has taken no data. Holds for operations that begin later. Costs no allocation.
+    /// </summary>
+    /// <exception cref="ArgumentOutOfRangeException">Zero, or negative and not infinite.</exception>
+    public TimeSpan ReceiveTimeout
     {
-        _source.BeginTry(Direction.Write);
-        var n = buffer.IsEmpty ? 0 : _source.Send(buffer);
-        _source.End(Direction.Write, ready: n != -Errno.EAGAIN);
-        return Tried(n, out sent);
+        get => _source.GetTimeout(Direction.Read);
+        set => _source.SetTimeout(Direction.Read, value);
     }
 
-    private static bool Tried(int result, out int count)
+    /// <summary>
+    /// How long a send (a wait for writability) may take in all; then it throws a <see cref="TimeoutException"/>. A part may
+    /// have been sent (see <see cref="BytesSent"/>): the stream is broken then, and best closed.
+    /// </summary>
+    /// <exception cref="ArgumentOutOfRangeException">Zero, or negative and not infinite.</exception>
+    public TimeSpan SendTimeout
     {
-        count = Math.Max(result, 0);
-        if (result >= 0) return true;
-        return result == -Errno.EAGAIN ? false : throw SocketOperation.Failure(result);
+        get => _source.GetTimeout(Direction.Write);
+        set => _source.SetTimeout(Direction.Write, value);
     }
 
     /// <summary>Ends one or both directions of the connection; the peer sees the end of the stream.</summary>
@@ -243,6 +205,4 @@ public sealed partial class AsyncSocket : IDisposable, IAsyncDisposable
         GC.SuppressFinalize(this);
         return default;
     }
-
-    private static ValueTask<T> Failed<T>(int result) => new(Task.FromException<T>(SocketOperation.Failure(result)));
 }

@@ -28,4 +28,22 @@ public sealed record AsyncSocketOptions
 
     /// <summary>The kernel's receive buffer in bytes (SO_RCVBUF; Linux doubles it); null: its default.</summary>
     public int? ReceiveBufferSize { get; init; }
+
+    /// <summary>The kernel probes an idle connection and ends it when the peer is gone (SO_KEEPALIVE; its times are the system's,
+    /// <c>tcp(7)</c>). Also of accepted connections.</summary>
+    public bool KeepAlive { get; init; }
+
+    /// <summary>Datagrams may be sent to broadcast addresses (SO_BROADCAST).</summary>
+    public bool Broadcast { get; init; }
+
+    /// <summary>Datagrams come with the time at which the kernel got them (SO_TIMESTAMPNS), in <see cref="ReceivedMessage.Timestamp"/>.</summary>
+    public bool ReceiveTimestamps { get; init; }
+
+    /// <summary>Datagrams come with the address and the interface that they arrived at (IP_PKTINFO, IPV6_RECVPKTINFO), in
+    /// <see cref="ReceivedMessage.PacketInformation"/>.</summary>
+    public bool ReceivePacketInformation { get; init; }
+
+    /// <summary>Datagrams come with the number of those that were dropped before for want of room (SO_RXQ_OVFL), in
+    /// <see cref="ReceivedMessage.Drops"/>.</summary>
+    public bool ReceiveDropCounts { get; init; }
 }

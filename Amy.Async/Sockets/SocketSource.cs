@@ -33,42 +33,36 @@ internal enum ShortRead
 /// out-of-band data (then EPOLLPRI has been or will be an event, which makes the reader look again), and after a hang-up no
 /// further edge comes. Unix-domain streams also stop at ancillary data, which recvmsg tells.</para>
 /// </remarks>
-internal sealed class SocketSource : AwaitableSource
+internal sealed class SocketSource : DescriptorSource
 {
     private const int MaxAcceptSkips = 64;
-    private const int MaxSentAtOnce = 1 << 20; // bytes of one send before others on the loop have their turn
-    private static readonly Action<object, object?> s_sendOn = static (source, _) => ((SocketSource)source).OnReady(Readiness.Writable);
 
-    private readonly SystemCalls _calls;
     private readonly int _descriptor;
     private readonly ShortRead _shortRead;
-    private readonly object _ownerLock = new();
-    private volatile Socket? _socket; // null: the descriptor is ours alone; set once, under _ownerLock
+    private readonly bool _isDatagram;
+    private volatile Socket? _socket; // null: the descriptor is ours alone; set once, under the lock on this
     private volatile SafeHandle? _handle; // the handle of _socket
-    private bool _ownsSocket = true; // guarded by _ownerLock
+    private bool _ownsSocket = true; // guarded by the lock on this
     private volatile bool _gone; // the number has another owner: not ours to close
+    private HangUpSide? _hangUp;
     private string? _unlink; // the file of a Unix-domain listener, removed on close
 
     internal AsyncSocketOptions Options = s_defaultOptions;
     internal AddressFamily Family;
-    internal long BytesReceived; // written by the reading direction's owner
-    internal long BytesSent; // written by the writing direction's owner
-
     private static readonly AsyncSocketOptions s_defaultOptions = new();
 
     /// <summary>A descriptor of our own making.</summary>
-    internal SocketSource(EventLoop loop, int descriptor, AddressFamily family, ShortRead shortRead) : base(loop, StateWord.MaybeReady)
+    internal SocketSource(EventLoop loop, int descriptor, AddressFamily family, ShortRead shortRead, bool isDatagram = false) : base(loop)
     {
-        _calls = loop.Calls;
+        _isDatagram = isDatagram;
         _descriptor = descriptor;
         Family = family;
         _shortRead = shortRead;
     }
 
     /// <summary>A socket that somebody else made.</summary>
-    internal SocketSource(EventLoop loop, Socket socket, bool ownsSocket) : base(loop, StateWord.MaybeReady)
+    internal SocketSource(EventLoop loop, Socket socket, bool ownsSocket) : base(loop)
     {
-        _calls = loop.Calls;
         _socket = socket;
         _handle = SocketInterop.HandleOf(socket);
         _ownsSocket = ownsSocket;
@@ -77,7 +71,7 @@ internal sealed class SocketSource : AwaitableSource
         try
         {
             _descriptor = (int)_handle.DangerousGetHandle();
-            _shortRead = KindOf(_calls, _descriptor);
+            _shortRead = KindOf(SystemCalls, _descriptor, out _isDatagram);
         }
         finally
         {
@@ -87,7 +81,7 @@ internal sealed class SocketSource : AwaitableSource
 
     protected override string ObjectName => nameof(AsyncSocket);
 
-    internal int FileDescriptor => _descriptor;
+    internal override int FileDescriptor => _descriptor;
 
     internal ShortRead Kind => _shortRead;
 
@@ -117,81 +111,47 @@ internal sealed class SocketSource : AwaitableSource
     // ---- one system call each: a value or -errno; the caller holds Inside
 
     /// <summary>recv(2). <paramref name="ready"/>: there may be more.</summary>
-    internal int Receive(Span<byte> buffer, out bool ready)
+    internal override int Receive(Span<byte> buffer, out bool ready)
     {
         ready = true;
         if (!TryHold(out var held)) return -Errno.EBADF;
         var ancillary = false;
         var n = _shortRead == ShortRead.MeansDrainedWithoutAncillary
-            ? _calls.ReceiveMessage(_descriptor, buffer, out ancillary)
-            : _calls.Receive(_descriptor, buffer);
+            ? SystemCalls.ReceiveMessage(_descriptor, buffer, out ancillary)
+            : SystemCalls.Receive(_descriptor, buffer);
         held?.DangerousRelease();
-        if (n <= 0) return n;
-        BytesReceived += n;
-        if (n < buffer.Length && !ancillary && _shortRead != ShortRead.ProvesNothing
-            && !State.HasSeen(StateWord.SeenReadClosed | StateWord.SeenError | StateWord.SeenUrgent))
-            ready = false;
+        if (n > 0) ready = CountReceived(n, n < buffer.Length && !ancillary);
         return n;
     }
 
+    /// <summary>Counts what was received; whether there may be more.</summary>
+    internal bool CountReceived(int n, bool isShort)
+    {
+        BytesReceived += n;
+        return !isShort || _shortRead == ShortRead.ProvesNothing
+            || State.HasSeen(StateWord.SeenReadClosed | StateWord.SeenError | StateWord.SeenUrgent);
+    }
+
     /// <summary>send(2).</summary>
-    internal int Send(ReadOnlySpan<byte> buffer)
+    internal override int Send(ReadOnlySpan<byte> buffer)
     {
         if (!TryHold(out var held)) return -Errno.EBADF;
-        var n = _calls.Send(_descriptor, buffer);
+        var n = SystemCalls.Send(_descriptor, buffer);
         held?.DangerousRelease();
         if (n > 0) BytesSent += n;
         return n;
     }
 
-    /// <summary>
-    /// send(2) until all is sent: the number of bytes, less than all if the rest would block or must wait for its next turn
-    /// on the loop, or -errno.
-    /// </summary>
-    internal int SendAll(ReadOnlySpan<byte> buffer)
-    {
-        var sent = 0;
-        do
-        {
-            var n = Send(buffer.Slice(sent));
-            if (n == -Errno.EAGAIN) return sent;
-            if (n < 0) return n;
-            sent += n;
-            if (sent < MaxSentAtOnce || sent == buffer.Length || !Loop.IsCurrent) continue;
-            Loop.EnqueueOrPool(s_sendOn, this); // as if an edge had come
-            return sent;
-        }
-        while (sent < buffer.Length);
-        return sent;
-    }
-
-    /// <summary>poll(2): what the direction is ready for, or -EAGAIN.</summary>
-    internal int Poll(Direction direction, out Readiness readiness)
-    {
-        readiness = Readiness.None;
-        if (!TryHold(out var held)) return -Errno.EBADF;
-        var events = direction == Direction.Read ? (short)(PollEvents.IN | PollEvents.PRI | PollEvents.RDHUP) : PollEvents.OUT;
-        var n = _calls.Poll(_descriptor, events);
-        held?.DangerousRelease();
-        if (n < 0) return n;
-        if ((n & PollEvents.NVAL) != 0) return -Errno.EBADF;
-        if ((n & PollEvents.IN) != 0) readiness |= Readiness.Readable;
-        if ((n & PollEvents.OUT) != 0) readiness |= Readiness.Writable;
-        if ((n & PollEvents.PRI) != 0) readiness |= Readiness.Priority;
-        if ((n & (PollEvents.RDHUP | PollEvents.HUP)) != 0) readiness |= Readiness.ReadClosed;
-        if ((n & PollEvents.HUP) != 0) readiness |= Readiness.WriteClosed;
-        if ((n & PollEvents.ERR) != 0) readiness |= Readiness.Error;
-        return readiness == Readiness.None ? -Errno.EAGAIN : 0;
-    }
+    internal override bool SendsEmpty => _isDatagram;
 
     /// <summary>Whether the connection attempt in progress has ended: 0, -EAGAIN or what it failed with.</summary>
     internal int Connected()
     {
-        var n = _calls.GetOption(_descriptor, SocketConstants.SOL_SOCKET, SocketConstants.SO_ERROR, out var error);
+        var n = SystemCalls.GetOption(_descriptor, SocketConstants.SOL_SOCKET, SocketConstants.SO_ERROR, out var error);
         if (n < 0) return n;
         if (error != 0) return -error;
         Span<byte> address = stackalloc byte[SocketConstants.AddressCapacity];
-        n = _calls.GetPeerName(_descriptor, address); // writable alone does not mean connected (mio#1942)
+        n = SystemCalls.GetPeerName(_descriptor, address); // writable alone does not mean connected (mio#1942)
         return n == -Errno.ENOTCONN ? -Errno.EAGAIN : Math.Min(n, 0);
     }
 
@@ -205,7 +165,7 @@ internal sealed class SocketSource : AwaitableSource
         var n = 0;
         for (var i = 0; i < MaxAcceptSkips; i++)
         {
-            n = _calls.Accept(_descriptor);
+            n = SystemCalls.Accept(_descriptor);
             if (n is not (-Errno.ECONNABORTED or -Errno.EPROTO or -Errno.ENETDOWN or -Errno.ENOPROTOOPT or -Errno.EHOSTDOWN
                 or -Errno.ENONET or -Errno.EHOSTUNREACH or -Errno.ENETUNREACH or -Errno.EPERM)) break;
         }
@@ -215,20 +175,20 @@ internal sealed class SocketSource : AwaitableSource
 
     // ---- setting up: the maker's thread, before anybody else knows the socket
 
-    internal int Bind(EndPoint endPoint) => _calls.Bind(_descriptor, Address.Write(endPoint, stackalloc byte[SocketConstants.AddressCapacity]));
+    internal int Bind(EndPoint endPoint) => SystemCalls.Bind(_descriptor, Address.Write(endPoint, stackalloc byte[SocketConstants.AddressCapacity]));
 
-    internal int Listen(int backlog) => _calls.Listen(_descriptor, backlog);
+    internal int Listen(int backlog) => SystemCalls.Listen(_descriptor, backlog);
 
-    internal int Connect(EndPoint endPoint) => _calls.Connect(_descriptor, Address.Write(endPoint, stackalloc byte[SocketConstants.AddressCapacity]));
+    internal int Connect(EndPoint endPoint) => SystemCalls.Connect(_descriptor, Address.Write(endPoint, stackalloc byte[SocketConstants.AddressCapacity]));
 
     // ---- calls that are no operation of a direction: under the lock under which the descriptor is closed
 
     internal int SetOption(int level, int name, int value)
     {
-        lock (_ownerLock)
+        lock (this)
         {
             using var held = HoldOpen();
-            return _calls.SetOption(_descriptor, level, name, value);
+            return SystemCalls.SetOption(_descriptor, level, name, value);
         }
     }
 
@@ -236,20 +196,20 @@ internal sealed class SocketSource : AwaitableSource
     {
         Span<byte> address = stackalloc byte[SocketConstants.AddressCapacity];
         int n;
-        lock (_ownerLock)
+        lock (this)
         {
             using var held = HoldOpen();
-            n = remote ? _calls.GetPeerName(_descriptor, address) : _calls.GetSocketName(_descriptor, address);
+            n = remote ? SystemCalls.GetPeerName(_descriptor, address) : SystemCalls.GetSocketName(_descriptor, address);
         }
         return n < 0 ? null : Address.Read(address.Slice(0, Math.Min(n, address.Length)), Address.Prototype(Family));
     }
 
     internal void Shutdown(int how)
     {
-        lock (_ownerLock)
+        lock (this)
         {
             using var held = HoldOpen();
-            var n = _calls.Shutdown(_descriptor, how);
+            var n = SystemCalls.Shutdown(_descriptor, how);
             if (n < 0 && n != -Errno.ENOTCONN) throw SystemError.Socket(-n); // ENOTCONN: the connection is over already
         }
     }
@@ -257,10 +217,10 @@ internal sealed class SocketSource : AwaitableSource
     /// <summary>Makes the close that follows reset the connection.</summary>
     internal void ResetOnClose()
     {
-        lock (_ownerLock)
+        lock (this)
         {
             if (State.IsClosed || !TryHold(out var held)) return;
-            _ = _calls.SetResetOnClose(_descriptor);
+            _ = SystemCalls.SetResetOnClose(_descriptor);
             held?.DangerousRelease();
         }
     }
@@ -279,7 +239,7 @@ internal sealed class SocketSource : AwaitableSource
     /// <summary>The Socket of this descriptor, made (and given the descriptor) when first asked for.</summary>
     internal Socket GetSocket()
     {
-        lock (_ownerLock)
+        lock (this)
         {
             if (_socket is { } existing) return existing;
             if (State.IsClosed) throw new ObjectDisposedException(ObjectName);
@@ -301,7 +261,7 @@ internal sealed class SocketSource : AwaitableSource
     internal Socket Release()
     {
         Socket socket;
-        lock (_ownerLock)
+        lock (this)
         {
             if (State.IsClosed) throw new ObjectDisposedException(ObjectName);
             socket = GetSocket();
@@ -315,7 +275,7 @@ internal sealed class SocketSource : AwaitableSource
     /// <summary>Ends the attachment because the AsyncSocket was collected; a Socket has a finalizer of its own.</summary>
     internal void Abandon()
     {
-        lock (_ownerLock)
+        lock (this)
         {
             if (_socket is not null) _ownsSocket = false;
         }
@@ -330,10 +290,10 @@ internal sealed class SocketSource : AwaitableSource
 
     internal override void CloseDescriptor()
     {
-        lock (_ownerLock)
+        lock (this)
         {
             if (_gone) _handle?.SetHandleAsInvalid();
-            else if (_socket is null) _calls.Close(_descriptor);
+            else if (_socket is null) SystemCalls.Close(_descriptor);
             if (_ownsSocket) _socket?.Dispose();
             if (_unlink is not null) Unlink(_unlink);
         }
@@ -352,9 +312,10 @@ internal sealed class SocketSource : AwaitableSource
     }
 
     /// <summary>What a short read proves on an unknown socket.</summary>
-    private static ShortRead KindOf(SystemCalls calls, int descriptor)
+    private static ShortRead KindOf(SystemCalls calls, int descriptor, out bool isDatagram)
     {
-        if (Option(SocketConstants.SO_TYPE) != SocketConstants.SOCK_STREAM) return ShortRead.ProvesNothing;
+        isDatagram = Option(SocketConstants.SO_TYPE) != SocketConstants.SOCK_STREAM;
+        if (isDatagram) return ShortRead.ProvesNothing;
         return Option(SocketConstants.SO_DOMAIN) switch
         {
             SocketConstants.AF_INET or SocketConstants.AF_INET6 when Option(SocketConstants.SO_PROTOCOL) == SocketConstants.IPPROTO_TCP => ShortRead.MeansDrained,
@@ -369,9 +330,38 @@ internal sealed class SocketSource : AwaitableSource
         }
     }
 
-    // ---- the operations' objects
+    // ---- failures and the operations' objects
 
-    internal SocketOperation ReadOperation => (SocketOperation)(Reader ??= new SocketOperation(this, Direction.Read));
+    internal override Exception Failure(int result) => result switch
+    {
+        -Errno.EBADF => new ObjectDisposedException(ObjectName),
+        -Errno.ECANCELED => EventLoop.StoppedError(), // only from an accept whose target loop has stopped
+        _ => SystemError.Socket(-result),
+    };
 
-    internal SocketOperation WriteOperation => (SocketOperation)(Writer ??= new SocketOperation(this, Direction.Write));
+    protected override TransferOperation NewOperation(Direction direction) => new SocketOperation(this, direction);
+
+    internal void CheckIsStream()
+    {
+        if (_isDatagram) throw new NotSupportedException("A datagram socket is no stream: each receive gets one datagram.");
+        if (State.IsClosed) throw new ObjectDisposedException(ObjectName);
+    }
+
+    /// <summary>The side that waits for the peer's hang-up, made when first asked for. Any thread.</summary>
+    internal HangUpSide HangUp()
+    {
+        if (_isDatagram) throw new NotSupportedException("A datagram socket has no connection that closes.");
+        if (Volatile.Read(ref _hangUp) is { } side) return side;
+        lock (this)
+        {
+            if (_hangUp is not null) return _hangUp;
+            if (State.IsEnded) throw EndedError();
+            side = new HangUpSide(this);
+            Add(side); // before anybody waits on it
+            Volatile.Write(ref _hangUp, side);
+            return side;
+        }
+    }
+
+    internal SocketOperation Operation(Direction direction) => (SocketOperation)Transfers(direction);
 }
