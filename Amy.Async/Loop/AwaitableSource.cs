@@ -107,7 +107,7 @@ internal class AwaitableSource(EventLoop loop, StateWord state) : Registration
     /// <summary>Adds something else to wait for. From any thread.</summary>
     /// <remarks>A side that is added while this closes or stops is ended by one of the two threads: the adder publishes the
     /// side, then looks at the state; the closer sets the state, then looks at the sides; each with a full fence between.</remarks>
-    protected void Add(SideSource side)
+    internal void Add(SideSource side)
     {
         do side.Next = Volatile.Read(ref _sides);
         while (Interlocked.CompareExchange(ref _sides, side, side.Next) != side.Next);
@@ -153,7 +153,7 @@ internal class AwaitableSource(EventLoop loop, StateWord state) : Registration
     internal ObjectDisposedException EndedError() =>
         State.IsClosed ? new ObjectDisposedException(ObjectName) : EventLoop.StoppedError();
 
-    private InvalidOperationException CannotBegin(Direction direction, StateWord.BeginResult result) =>
+    internal InvalidOperationException CannotBegin(Direction direction, StateWord.BeginResult result) =>
         result == StateWord.BeginResult.Ended ? EndedError() : Busy(direction);
 
     protected virtual InvalidOperationException Busy(Direction direction) => new(direction == Direction.Read

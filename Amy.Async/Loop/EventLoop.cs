@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.IO.Pipelines;
 using System.Net.Sockets;
 using System.Runtime.InteropServices;
 using Amy.Async.Compat;
@@ -84,6 +85,9 @@ public sealed partial class EventLoop : IDisposable, IAsyncDisposable
 
     /// <summary>Runs tasks on the loop's thread, one at a time.</summary>
     public TaskScheduler TaskScheduler { get; }
+
+    /// <summary>Has the continuations of a <see cref="Pipe"/> run on the loop's thread.</summary>
+    public PipeScheduler PipeScheduler => _context.PipeScheduler;
 
     /// <summary>What the loop has done so far.</summary>
     public EventLoopStatistics Statistics => new()

@@ -1,3 +1,5 @@
+using System.IO.Pipelines;
+
 namespace Amy.Async;
 
 /// <summary>The context that is current on a loop's thread: what awaits under it goes on there.</summary>
@@ -6,6 +8,8 @@ internal sealed class LoopSynchronizationContext(EventLoop loop) : Synchronizati
     private static readonly Action<object, object?> s_run = static (callback, state) => ((SendOrPostCallback)callback)(state);
 
     internal EventLoop Loop { get; } = loop;
+
+    internal PipeScheduler PipeScheduler { get; } = new LoopPipeScheduler(loop);
 
     /// <summary>Queues to the loop; to the thread pool once the loop has stopped, so that nothing waits for ever.</summary>
     public override void Post(SendOrPostCallback d, object? state)
@@ -23,4 +27,11 @@ internal sealed class LoopSynchronizationContext(EventLoop loop) : Synchronizati
     }
 
     public override SynchronizationContext CreateCopy() => this;
+
+    private sealed class LoopPipeScheduler(EventLoop loop) : PipeScheduler
+    {
+        private static readonly Action<object, object?> s_run = static (action, state) => ((Action<object?>)action)(state);
+
+        public override void Schedule(Action<object?> action, object? state) => loop.EnqueueOrPool(s_run, action, state);
+    }
 }

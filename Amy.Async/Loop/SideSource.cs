@@ -4,8 +4,8 @@ namespace Amy.Async;
 
 /// <summary>
 /// Something besides reading and writing that one may wait for on a descriptor: its hang-up, its exceptional condition. It has
-/// a state word of its own, so that it is awaited while the two directions are in use, and gets its edges from the source that
-/// it belongs to.
+/// a state word of its own, so that it is awaited while the two directions are in use; it gets its edges from the source that
+/// it belongs to, and ends with it.
 /// </summary>
 internal abstract class SideSource(EventLoop loop, Readiness wanted) : AwaitableSource(loop, default)
 {
@@ -14,7 +14,11 @@ internal abstract class SideSource(EventLoop loop, Readiness wanted) : Awaitable
 
     /// <summary>The next side of the same source; written before this one is published.</summary>
     internal SideSource? Next;
+}
 
+/// <summary>A side whose edge is the result.</summary>
+internal abstract class ReadinessSide(EventLoop loop, Readiness wanted) : SideSource(loop, wanted)
+{
     private SideOperation Operation => (SideOperation)(Reader ??= new SideOperation(this));
 
     /// <summary>Whether what one waits for holds already, whatever edges have come.</summary>
@@ -53,7 +57,7 @@ internal abstract class SideSource(EventLoop loop, Readiness wanted) : Awaitable
         return true;
     }
 
-    private sealed class SideOperation(SideSource side) : Operation(side, Direction.Read), IValueTaskSource<Readiness>, IValueTaskSource
+    private sealed class SideOperation(ReadinessSide side) : Operation(side, Direction.Read), IValueTaskSource<Readiness>, IValueTaskSource
     {
         private object? _owner;
 
@@ -69,17 +73,17 @@ internal abstract class SideSource(EventLoop loop, Readiness wanted) : Awaitable
 
         protected override bool RemainsReady => false;
 
-        protected override void OnArmed() => ((SideSource)Source).OnArmed();
+        protected override void OnArmed() => ((ReadinessSide)Source).OnArmed();
 
         // What holds already has no edge to come.
-        protected override bool Examine() => ((SideSource)Source).IsMet;
+        protected override bool Examine() => ((ReadinessSide)Source).IsMet;
 
         protected override void OnCompleting() => _owner = null;
 
         Readiness IValueTaskSource<Readiness>.GetResult(short token)
         {
             ThrowIf(Fetch(token));
-            return ((SideSource)Source).Wanted;
+            return ((ReadinessSide)Source).Wanted;
         }
 
         void IValueTaskSource.GetResult(short token) => ThrowIf(Fetch(token));

@@ -22,7 +22,7 @@ public sealed partial class AsyncSocket
 }
 
 /// <summary>The hang-up of a connection: sticky, as the kernel reports it with every event from then on.</summary>
-internal sealed class HangUpSide(SocketSource parent) : SideSource(parent.Loop, Readiness.ReadClosed | Readiness.WriteClosed | Readiness.Error)
+internal sealed class HangUpSide(SocketSource parent) : ReadinessSide(parent.Loop, Readiness.ReadClosed | Readiness.WriteClosed | Readiness.Error)
 {
     protected override string ObjectName => nameof(AsyncSocket);
 

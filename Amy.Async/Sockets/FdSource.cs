@@ -207,7 +207,7 @@ internal sealed class FdSource : DescriptorSource
     /// The exceptional condition. Armed, it has the kernel report again, so that a condition that lasts (out-of-band data, a sysfs
     /// attribute not read since) is answered although its edge has been.
     /// </summary>
-    private sealed class PrioritySide(FdSource parent) : SideSource(parent.Loop, Readiness.Priority)
+    private sealed class PrioritySide(FdSource parent) : ReadinessSide(parent.Loop, Readiness.Priority)
     {
         protected override string ObjectName => nameof(AsyncFd);
 

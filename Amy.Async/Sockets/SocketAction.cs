@@ -21,6 +21,9 @@ internal abstract class SocketAction
     {
     }
 
+    /// <summary>Whether the loop must look at it, asked when it is armed.</summary>
+    internal virtual bool MustLook => false;
+
     /// <summary>Loop only, while armed: whatever it waits for besides an edge. True: complete with what is stored.</summary>
     internal virtual bool Examine() => false;
 }

@@ -88,7 +88,7 @@ internal sealed class SocketOperation : TransferOperation, IValueTaskSource<Asyn
     // The timer belongs to the loop: on another thread, have it look.
     protected override void OnArmed()
     {
-        if (What == Kind.Accept && _accept!.Exhausted) RequestLook();
+        if (What == Kind.Accept && _accept!.Exhausted || What == Kind.Action && _action is { MustLook: true }) RequestLook();
     }
 
     protected override bool Examine()
