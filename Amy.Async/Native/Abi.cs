@@ -43,6 +43,7 @@ internal static class SystemCallNumber
     internal static readonly nint Recvmmsg = s_x64 ? 299 : 243;
     internal static readonly nint Sendmmsg = s_x64 ? 307 : 269;
     internal static readonly nint Kcmp = s_x64 ? 312 : 272;
+    internal static readonly nint Statx = s_x64 ? 332 : 291;
 }
 
 internal static class SocketConstants
@@ -120,6 +121,14 @@ internal static class FileConstants
     internal const int O_NOCTTY = 0x100;
     internal const int O_NONBLOCK = 0x800;
     internal const int O_CLOEXEC = 0x80000;
+
+    internal const int AT_EMPTY_PATH = 0x1000;
+    internal const int STATX_INO = 0x100;
+
+    /// <summary>linux/stat.h: size and offsets in <c>struct statx</c>.</summary>
+    internal const int StatxSize = 256;
+    internal const int StatxInodeOffset = 32;
+    internal const int StatxDeviceOffset = 136;
 
     /// <summary>linux/kcmp.h: compare two descriptors' open file descriptions.</summary>
     internal const int KCMP_FILE = 0;

@@ -146,6 +146,15 @@ internal unsafe partial class SystemCalls
         return Libc.ptsname_r(descriptor, name, 64) != 0;
     }
 
+    /// <summary>statx(2): which file a descriptor stands for, by device and inode; zeros if the kernel does not say.</summary>
+    internal virtual (long Device, long Inode) GetFile(int descriptor)
+    {
+        var buffer = stackalloc byte[FileConstants.StatxSize];
+        byte path = 0;
+        if (Libc.syscall(SystemCallNumber.Statx, descriptor, &path, FileConstants.AT_EMPTY_PATH, FileConstants.STATX_INO, buffer, 0) < 0) return default;
+        return (*(long*)(buffer + FileConstants.StatxDeviceOffset), *(long*)(buffer + FileConstants.StatxInodeOffset));
+    }
+
     /// <summary>
     /// kcmp(2), KCMP_FILE: whether two descriptors of this process share one open file description. False also where the
     /// kernel does not say (built without it, or a seccomp filter).

@@ -67,7 +67,7 @@ public sealed class AsyncFd : IDisposable, IAsyncDisposable
     }
 
     /// <summary>One that was never disposed is let go of when it is collected; not while an operation waits.</summary>
-    ~AsyncFd() => _source?.Close();
+    ~AsyncFd() => _source?.Release();
 
     /// <summary>The loop it is attached to.</summary>
     public EventLoop Loop => _source.Loop;
@@ -182,7 +182,7 @@ public sealed class AsyncFd : IDisposable, IAsyncDisposable
     /// </summary>
     public void Dispose()
     {
-        _source.Close();
+        _source.Release();
         GC.SuppressFinalize(this);
     }
 

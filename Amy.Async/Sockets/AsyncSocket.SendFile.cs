@@ -76,7 +76,7 @@ public sealed partial class AsyncSocket
                 if (!socket.TryHold(out var held)) return -Errno.EBADF;
                 var n = socket.SystemCalls.SendFile(socket.FileDescriptor, (int)_file.DangerousGetHandle(), _offset + Result, count);
                 held?.DangerousRelease();
-                return n;
+                return n == -Errno.EBADF ? -Errno.EINVAL : n; // both are open: the file is, but not for reading
             }
             finally
             {

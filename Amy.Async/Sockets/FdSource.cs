@@ -20,14 +20,17 @@ internal sealed class FdSource : DescriptorSource
 {
     private const Interest All = Interest.Both | Interest.Priority;
 
-    private static readonly List<FdSource> s_nonBlocking = []; // those that may have to take O_NONBLOCK back; locked
+    // Those on descriptors that others may share, by file, so that those of one description are found. Locked.
+    private static readonly Dictionary<(long Device, long Inode), List<FdSource>> s_sharing = [];
 
     private readonly SafeHandle _handle;
     private readonly bool _ownsHandle;
     private readonly bool _isRaw; // somebody else's number
     private readonly int _descriptor; // the handle's, or that of the terminal opened anew
     private readonly bool _reopened;
-    private bool _restores; // whether O_NONBLOCK is ours to take back; under the lock of s_nonBlocking
+    private readonly (long, long) _file; // the key in s_sharing
+    private bool _restores; // whether O_NONBLOCK is ours to take back; under the lock of s_sharing
+    private volatile bool _stale; // the number is closed, or stands for another file
     private PrioritySide? _priority;
 
     internal FdSource(EventLoop loop, SafeHandle handle, bool ownsHandle, bool isRaw) : base(loop)
@@ -47,6 +50,9 @@ internal sealed class FdSource : DescriptorSource
             _descriptor = blocks ? Reopen(number, flags) : number;
             _reopened = _descriptor != number;
             Attach(blocks && !_reopened, flags);
+            if (_reopened) return;
+            _file = SystemCalls.GetFile(number);
+            Share(blocks);
         }
         finally
         {
@@ -74,9 +80,30 @@ internal sealed class FdSource : DescriptorSource
 
     private bool IsStillOurs(SafeHandle? held)
     {
-        if (Loop.Registrar.Refresh(this, All)) return true;
+        if (Refresh()) return true;
         held?.DangerousRelease();
         return false;
+    }
+
+    // Reports again what is ready; false: the kernel knows no such file under our number.
+    private bool Refresh()
+    {
+        if (Loop.Registrar.Refresh(this, All)) return true;
+        if (!State.IsEnded) _stale = true; // else it was we who ended the registration
+        return false;
+    }
+
+    internal override void OnStale()
+    {
+        _stale = true;
+        base.OnStale();
+    }
+
+    /// <summary>Closes, having looked whether the descriptor is still the one that it was.</summary>
+    internal void Release()
+    {
+        if (_isRaw && !State.IsEnded) Refresh();
+        Close();
     }
 
     internal override int Receive(Span<byte> buffer, out bool ready)
@@ -128,7 +155,7 @@ internal sealed class FdSource : DescriptorSource
     {
         if (_ownsHandle) return false;
         var waits = State.IsArmed(Direction.Read) || State.IsArmed(Direction.Write) || Volatile.Read(ref _priority) is { } side && side.State.IsArmed(Direction.Read);
-        if (waits && (_handle.IsClosed || _isRaw && !Loop.Registrar.Refresh(this, All))) Close();
+        if (waits && (_handle.IsClosed || _isRaw && !Refresh())) Close();
         return waits;
     }
 
@@ -170,23 +197,30 @@ internal sealed class FdSource : DescriptorSource
             if (_reopened) SystemCalls.Close(_descriptor);
             throw;
         }
-        lock (s_nonBlocking)
+    }
+
+    private void Share(bool restores)
+    {
+        lock (s_sharing)
         {
-            _restores = true;
-            s_nonBlocking.Add(this);
+            _restores = restores;
+            if (!s_sharing.TryGetValue(_file, out var sharing)) s_sharing.Add(_file, sharing = []);
+            sharing.Add(this);
         }
     }
 
     // Two of ours may share one description (a terminal's input and output, a dup): whoever lets go first leaves it to the other.
     private void Restore()
     {
-        lock (s_nonBlocking)
+        if (_reopened) return;
+        lock (s_sharing)
         {
-            s_nonBlocking.Remove(this);
-            if (!_restores) return;
+            if (!s_sharing.TryGetValue(_file, out var sharing) || !sharing.Remove(this)) return;
+            if (sharing.Count == 0) s_sharing.Remove(_file);
+            if (!_restores || _stale) return; // another file's flags are not ours
             _restores = false;
             if (!TryHold(out var held)) return; // closed by its owner already
-            var heir = s_nonBlocking.Find(other => !other._reopened && SystemCalls.IsSameDescription(_descriptor, other._descriptor));
+            var heir = sharing.Find(other => SystemCalls.IsSameDescription(_descriptor, other._descriptor));
             if (heir is not null) heir._restores = true;
             else
             {
@@ -216,7 +250,7 @@ internal sealed class FdSource : DescriptorSource
         protected override void OnArmed()
         {
             parent.Watch();
-            if (!parent.Loop.Registrar.Refresh(parent, All)) parent.Close(); // closed behind our back
+            if (!parent.Refresh()) parent.Close(); // closed behind our back
         }
 
         protected override InvalidOperationException Busy(Direction direction) => new("Another wait for priority of this AsyncFd is in progress.");
