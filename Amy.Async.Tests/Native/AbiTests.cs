@@ -35,6 +35,22 @@ internal sealed class AbiTests
         yield return ("__NR_recvfrom", SystemCallNumber.Recvfrom);
         yield return ("__NR_recvmsg", SystemCallNumber.Recvmsg);
         yield return ("__NR_sendto", SystemCallNumber.Sendto);
+        yield return ("__NR_sendmsg", SystemCallNumber.Sendmsg);
+        yield return ("__NR_recvmmsg", SystemCallNumber.Recvmmsg);
+        yield return ("__NR_sendmmsg", SystemCallNumber.Sendmmsg);
+        yield return ("__NR_kcmp", SystemCallNumber.Kcmp);
+        yield return ("__NR_statx", SystemCallNumber.Statx);
+        foreach (var field in typeof(FileConstants).GetFields(System.Reflection.BindingFlags.Static | System.Reflection.BindingFlags.NonPublic))
+            if (char.IsUpper(field.Name[1])) yield return (field.Name, (int)field.GetRawConstantValue()!);
+        yield return ("sizeof(struct statx)", FileConstants.StatxSize);
+        yield return ("offsetof(struct statx, stx_ino)", FileConstants.StatxInodeOffset);
+        yield return ("offsetof(struct statx, stx_dev_major)", FileConstants.StatxDeviceOffset);
+        yield return ("sizeof(struct mmsghdr)", Marshal.SizeOf<BatchHeader>());
+        yield return ("offsetof(struct mmsghdr, msg_len)", (long)Marshal.OffsetOf<BatchHeader>(nameof(BatchHeader.Length)));
+        yield return ("sizeof(struct cmsghdr)", Marshal.SizeOf<ControlHeader>());
+        yield return ("offsetof(struct cmsghdr, cmsg_level)", (long)Marshal.OffsetOf<ControlHeader>(nameof(ControlHeader.Level)));
+        yield return ("offsetof(struct cmsghdr, cmsg_type)", (long)Marshal.OffsetOf<ControlHeader>(nameof(ControlHeader.Type)));
+        foreach (var length in new[] { 0, 1, 4, 8, 20, 253 * 4 }) yield return ($"CMSG_SPACE({length})", ControlMessage.GetSpace(length));
         yield return ("EPOLL_CTL_ADD", Epoll.CTL_ADD);
         yield return ("EPOLL_CTL_DEL", Epoll.CTL_DEL);
         yield return ("EPOLL_CTL_MOD", Epoll.CTL_MOD);
@@ -80,7 +96,10 @@ internal sealed class AbiTests
             var table = Table().ToList();
             File.WriteAllText(source, """
                 #define _GNU_SOURCE
+                #define _GNU_SOURCE
                 #include <errno.h>
+                #include <fcntl.h>
+                #include <linux/kcmp.h>
                 #include <netinet/in.h>
                 #include <netinet/tcp.h>
                 #include <poll.h>
@@ -89,6 +108,7 @@ internal sealed class AbiTests
                 #include <sys/epoll.h>
                 #include <sys/eventfd.h>
                 #include <sys/socket.h>
+                #include <sys/stat.h>
                 #include <sys/syscall.h>
                 #include <time.h>
                 int main(void) {

@@ -154,4 +154,218 @@ internal sealed class AllocationTests
             for (var i = 0; i < rounds; i++) await loop.Delay(TimeSpan.FromTicks(1), source.Token);
         });
     });
+
+    [Test]
+    public void ReceiveAndSendWithTimeouts() => Run.OnLoop(async () =>
+    {
+        var (a, b) = await Pair.Async();
+        using (a)
+        using (b)
+        {
+            a.ReceiveTimeout = b.ReceiveTimeout = a.SendTimeout = TimeSpan.FromSeconds(30);
+            var buffer = new byte[64];
+            await AssertNone(async rounds =>
+            {
+                for (var i = 0; i < rounds; i++)
+                {
+                    var receiving = a.ReceiveAsync(buffer);
+                    await b.SendAsync(buffer.AsMemory(0, 1));
+                    await receiving;
+                }
+            });
+        }
+    });
+
+    [TestCase(false)]
+    [TestCase(true)]
+    public void Datagrams(bool messages) => Run.OnLoop(async () =>
+    {
+        using var a = AsyncSocket.BindDatagram(new IPEndPoint(IPAddress.Loopback, 0), new AsyncSocketOptions { ReceiveTimestamps = messages });
+        using var b = AsyncSocket.BindDatagram(new IPEndPoint(IPAddress.Loopback, 0));
+        var to = a.LocalEndPoint!.Serialize();
+        var from = new SocketAddress(AddressFamily.InterNetwork);
+        var (buffer, control) = (new byte[64], new byte[256]);
+        await AssertNone(async rounds =>
+        {
+            for (var i = 0; i < rounds; i++)
+            {
+                if (messages)
+                {
+                    var receiving = a.ReceiveMessageAsync(buffer, control, from);
+                    await b.SendToAsync(buffer, to);
+                    if ((await receiving).Timestamp is null) throw new InvalidOperationException();
+                }
+                else
+                {
+                    var receiving = a.ReceiveFromAsync(buffer, from);
+                    await b.SendToAsync(buffer, to);
+                    await receiving;
+                }
+            }
+        });
+    });
+
+    [Test]
+    public void DatagramBatches() => Run.OnLoop(async () =>
+    {
+        using var a = AsyncSocket.BindDatagram(new IPEndPoint(IPAddress.Loopback, 0));
+        using var b = AsyncSocket.ConnectDatagram(a.LocalEndPoint!);
+        var (outgoing, incoming) = (new DatagramBatch(16, 64), new DatagramBatch(16, 64));
+        for (var i = 0; i < 16; i++) outgoing.Add(new byte[64]);
+        await AssertNone(async rounds =>
+        {
+            for (var i = 0; i < rounds; i++)
+            {
+                var receiving = a.ReceiveAsync(incoming);
+                await b.SendAsync(outgoing);
+                for (var n = await receiving; n < 16;) n += await a.ReceiveAsync(incoming);
+            }
+        });
+    });
+
+    [Test]
+    public void ScatterGatherPeek() => Run.OnLoop(async () =>
+    {
+        var (a, b) = await Pair.Async();
+        using (a)
+        using (b)
+        {
+            var segments = new ArraySegment<byte>[] { new(new byte[10]), new(new byte[10]) };
+            var sequence = new System.Buffers.ReadOnlySequence<byte>(new byte[20]);
+            var buffer = new byte[5];
+            await AssertNone(async rounds =>
+            {
+                for (var i = 0; i < rounds; i++)
+                {
+                    var receiving = a.ReceiveAsync(segments);
+                    await b.SendAsync(segments);
+                    await receiving;
+                    var peeking = a.ReceiveAsync(buffer, SocketFlags.Peek);
+                    await b.SendAsync(sequence);
+                    await peeking;
+                    await a.ReceiveAsync(segments);
+                }
+            });
+        }
+    });
+
+    [Test]
+    public void SendFile() => Run.OnLoop(async () =>
+    {
+        var path = Path.GetTempFileName();
+        File.WriteAllBytes(path, new byte[1000]);
+        using var file = File.OpenHandle(path);
+        var (a, b) = await Pair.Async();
+        using (a)
+        using (b)
+        {
+            var buffer = new byte[2000];
+            await AssertNone(async rounds =>
+            {
+                for (var i = 0; i < rounds; i++)
+                {
+                    await a.SendFileAsync(file);
+                    for (var n = 0; n < 1000;) n += await b.ReceiveAsync(buffer);
+                }
+            });
+        }
+        File.Delete(path);
+    });
+
+    [Test]
+    public void ClosedWithToken() => Run.OnLoop(async () =>
+    {
+        var (a, b) = await Pair.Async();
+        using (a)
+        using (b)
+        {
+            a.Shutdown(SocketShutdown.Send);
+            await b.ReceiveAsync(new byte[1]);
+            await AssertNone(async rounds =>
+            {
+                for (var i = 0; i < rounds; i++) await b.ClosedAsync();
+            });
+        }
+    });
+
+    [Test]
+    public void Descriptors() => Run.OnLoop(async () =>
+    {
+        var (x, y) = Pair.Unix();
+        using var a = new AsyncFd(x.SafeHandle);
+        using var b = new AsyncFd(y.SafeHandle) { ReadTimeout = TimeSpan.FromSeconds(30) };
+        var buffer = new byte[64];
+        await AssertNone(async rounds =>
+        {
+            for (var i = 0; i < rounds; i++)
+            {
+                var reading = b.ReadAsync(buffer);
+                await a.WriteAsync(buffer);
+                await reading;
+                var readable = a.ReadableAsync();
+                await b.WriteAsync(buffer);
+                await readable;
+                await a.ReadAsync(buffer);
+            }
+        });
+    });
+
+    [Test]
+    public void Streams() => Run.OnLoop(async () =>
+    {
+        var (a, b) = await Pair.Async();
+        using var x = a.AsStream();
+        using var y = b.AsStream();
+        var buffer = new byte[64];
+        await AssertNone(async rounds =>
+        {
+            for (var i = 0; i < rounds; i++)
+            {
+                var reading = x.ReadAsync(buffer);
+                await y.WriteAsync(buffer);
+                await reading;
+            }
+        });
+    });
+
+    [TestCase(false)]
+    [TestCase(true)]
+    public void Pipes(bool threshold) => Run.OnLoop(async () =>
+    {
+        var (a, b) = await Pair.Async();
+        using (a)
+        using (b)
+        {
+            var options = threshold ? new AsyncPipeOptions { PauseWriterThreshold = 0, ResumeWriterThreshold = 0 } : null;
+            var (x, y) = (a.AsPipe(options), b.AsPipe(options));
+            var large = new byte[threshold ? 3_000_000 : 100];
+            async Task Rounds(int rounds)
+            {
+                for (var i = 0; i < rounds; i++)
+                {
+                    var flushing = y.Output.WriteAsync(large);
+                    for (long n = 0; n < large.Length;)
+                    {
+                        var result = await x.Input.ReadAsync();
+                        n += result.Buffer.Length;
+                        x.Input.AdvanceTo(result.Buffer.End);
+                    }
+                    await flushing;
+                    y.Output.GetSpan(50);
+                    y.Output.Advance(50);
+                    await y.Output.FlushAsync();
+                    x.Input.AdvanceTo((await x.Input.ReadAsync()).Buffer.End);
+                }
+            }
+            if (!threshold) await AssertNone(Rounds);
+            else
+            {
+                // Large ones rent from a pool that is shared, and may grow at times: fewer rounds, less than one buffer's object.
+                await Rounds(20);
+                var before = GC.GetAllocatedBytesForCurrentThread();
+                await Rounds(20);
+                Assert.That(GC.GetAllocatedBytesForCurrentThread() - before, Is.LessThan(4_000_000));
+            }
+        }
+    });
 }
