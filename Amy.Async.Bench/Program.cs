@@ -33,6 +33,22 @@ strict.SetAction((result, token) => Cancellable(token, () =>
     StrictComparison.Run(Output(), result.GetValue(rounds), result.GetValue(trips), result.GetValue(size), result.GetValue(spin) ?? 0, token)));
 root.Subcommands.Add(strict);
 
+var connections = new Option<int>("--connections") { Description = "Connections a round.", DefaultValueFactory = _ => 5_000 };
+var milliseconds = new Option<int>("--milliseconds") { Description = "Length of a round.", DefaultValueFactory = _ => 1_000 };
+AtLeast(connections, 1);
+AtLeast(milliseconds, 1);
+var accept = new Command("accept", "CPU per connection of accepting and closing, beside Socket.AcceptAsync.") { rounds, connections };
+accept.SetAction((result, token) => Cancellable(token, () => SinkComparison.Accept(Output(), result.GetValue(rounds), result.GetValue(connections), token)));
+root.Subcommands.Add(accept);
+var datagrams = new Command("datagrams", "UDP packets per second, in batches and one by one, beside Socket.ReceiveFromAsync.") { rounds, milliseconds };
+datagrams.SetAction((result, token) => Cancellable(token, () => SinkComparison.Datagrams(Output(), result.GetValue(rounds), result.GetValue(milliseconds), token)));
+root.Subcommands.Add(datagrams);
+var many = new Option<int>("--connections") { Description = "Idle connections.", DefaultValueFactory = _ => 10_000 };
+AtLeast(many, 1);
+var idle = new Command("idle", "Managed memory of idle connections, as sockets and as pipes, beside System.Net.Sockets.") { many };
+idle.SetAction((result, token) => Cancellable(token, () => SinkComparison.Idle(Output(), result.GetValue(many), token)));
+root.Subcommands.Add(idle);
+
 var micro = new Command("micro", "The BenchmarkDotNet suite; its own arguments follow, for example --filter '*Post*'.") { TreatUnmatchedTokensAsErrors = false };
 var fast = new Option<bool>("--quick") { Description = "A short job: less precise." };
 micro.Options.Add(fast);

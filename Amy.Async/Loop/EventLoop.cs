@@ -136,6 +136,9 @@ public sealed partial class EventLoop : IDisposable, IAsyncDisposable
 
     internal PlainSweep Sweep { get; }
 
+    /// <summary>Loop only: an accept that waited has got its connection.</summary>
+    internal void CountAccept() => _accepts++;
+
     internal void CountAcceptBackoff() => Interlocked.Increment(ref _acceptBackoffs);
 
     /// <summary>Registers a source with the kernel; the caller keeps the descriptor open during the call.</summary>

@@ -44,7 +44,7 @@ internal abstract class Operation : IThreadPoolWorkItem
     private static readonly SendOrPostCallback s_posted = static operation => ((Operation)operation!).ResumeHere();
 
     protected readonly AwaitableSource Source;
-    private readonly Direction _direction;
+    protected readonly Direction Side;
     private Resume _resume;
     private bool _watchesToken; // a callback is registered with _token
     private int _lookQueued; // 1 while Look waits in the loop's queue, so that it is never queued twice; any thread, Interlocked
@@ -63,13 +63,13 @@ internal abstract class Operation : IThreadPoolWorkItem
     protected Operation(AwaitableSource source, Direction direction)
     {
         Source = source;
-        _direction = direction;
+        Side = direction;
     }
 
     protected EventLoop Loop => Source.Loop;
 
     /// <summary>The version of the operation in progress, the token of its ValueTask.</summary>
-    internal short Version => Source.State.Version(_direction);
+    internal short Version => Source.State.Version(Side);
 
     /// <summary>Makes the system call; true if that completes the operation (its result or <see cref="Error"/> is stored).</summary>
     protected abstract bool Attempt();
@@ -112,7 +112,7 @@ internal abstract class Operation : IThreadPoolWorkItem
         }
         while (true)
         {
-            switch (Source.State.Arm(_direction, evenIfReady: deferred))
+            switch (Source.State.Arm(Side, evenIfReady: deferred))
             {
                 case StateWord.ArmResult.Armed:
                     OnArmed();
@@ -145,7 +145,7 @@ internal abstract class Operation : IThreadPoolWorkItem
                 CompleteAndResume();
                 return;
             }
-            switch (Source.State.Arm(_direction))
+            switch (Source.State.Arm(Side))
             {
                 case StateWord.ArmResult.Armed:
                     return;
@@ -168,28 +168,28 @@ internal abstract class Operation : IThreadPoolWorkItem
     }
 
     /// <summary>Loop only: whether an operation waits.</summary>
-    internal bool IsArmed => Source.State.IsArmed(_direction);
+    internal bool IsArmed => Source.State.IsArmed(Side);
 
     /// <summary>The loop (or, after it has stopped, whoever is left) examines an armed operation.</summary>
     internal void Look()
     {
         Interlocked.Exchange(ref _lookQueued, 0);
         ref var state = ref Source.State;
-        if (!state.IsArmed(_direction)) return;
+        if (!state.IsArmed(Side)) return;
         Exception? error = null;
         if (state.IsEnded) error = Source.EndedError();
         else if (_token.IsCancellationRequested) error = new OperationCanceledException(_token);
-        else if (_timer is { IsSet: true } && _timer.IsDue(Loop)) error = new TimeoutException(Source.TimeoutMessage(_direction));
+        else if (_timer is { IsSet: true } && _timer.IsDue(Loop)) error = new TimeoutException(Source.TimeoutMessage(Side));
         if (error is not null || Examine())
         {
-            if (!state.Withdraw(_direction)) return;
+            if (!state.Withdraw(Side)) return;
             Error = error ?? Error;
             CompleteAndResume();
         }
         else
         {
             if (_timer is { IsSet: true }) _timer.Enter(Loop);
-            if (state.Take(_direction)) Proceed();
+            if (state.Take(Side)) Proceed();
         }
     }
 
@@ -204,7 +204,7 @@ internal abstract class Operation : IThreadPoolWorkItem
         }
         _timer?.Unset();
         OnCompleting();
-        var completion = Source.State.Complete(_direction, RemainsReady);
+        var completion = Source.State.Complete(Side, RemainsReady);
         if (completion.MustClose) Source.CloseDescriptor();
         return completion;
     }
@@ -282,14 +282,14 @@ internal abstract class Operation : IThreadPoolWorkItem
     {
         Debug.Assert(!Loop.IsCurrent);
         var token = Version;
-        if (!Source.State.CanAwait(_direction, token)) throw Stale();
+        if (!Source.State.CanAwait(Side, token)) throw Stale();
         using var done = new ManualResetEventSlim();
         _flow = null;
         _target = null;
         _resume = Resume.InlineWithoutContext;
         _continuation = static e => ((ManualResetEventSlim)e!).Set();
         _state = done;
-        switch (Source.State.Await(_direction, token))
+        switch (Source.State.Await(Side, token))
         {
             case StateWord.AwaitResult.Invalid:
                 throw Stale();
@@ -301,7 +301,7 @@ internal abstract class Operation : IThreadPoolWorkItem
 
     // ---- IValueTaskSource, for the subclasses: the awaiting thread
 
-    public ValueTaskSourceStatus GetStatus(short token) => Source.State.IsDone(_direction, token) switch
+    public ValueTaskSourceStatus GetStatus(short token) => Source.State.IsDone(Side, token) switch
     {
         null => throw Stale(),
         false => ValueTaskSourceStatus.Pending,
@@ -312,7 +312,7 @@ internal abstract class Operation : IThreadPoolWorkItem
     public void OnCompleted(Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags)
     {
         if (continuation is null) throw new ArgumentNullException(nameof(continuation));
-        if (!Source.State.CanAwait(_direction, token)) throw Stale();
+        if (!Source.State.CanAwait(Side, token)) throw Stale();
 
         if ((flags & ValueTaskSourceOnCompletedFlags.FlowExecutionContext) != 0) _flow = ExecutionContext.Capture();
         _target = (flags & ValueTaskSourceOnCompletedFlags.UseSchedulingContext) != 0 ? CaptureTarget() : null;
@@ -325,7 +325,7 @@ internal abstract class Operation : IThreadPoolWorkItem
         _continuation = continuation;
         _state = state;
 
-        switch (Source.State.Await(_direction, token))
+        switch (Source.State.Await(Side, token))
         {
             case StateWord.AwaitResult.Invalid:
                 throw Stale();
@@ -342,7 +342,7 @@ internal abstract class Operation : IThreadPoolWorkItem
     protected Exception? Fetch(short token)
     {
         var error = Error;
-        return Source.State.Fetch(_direction, token) ? error : throw Stale();
+        return Source.State.Fetch(Side, token) ? error : throw Stale();
     }
 
     /// <summary>Throws the failure, if there is one, as the exception of the awaiting method.</summary>

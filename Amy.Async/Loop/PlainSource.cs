@@ -140,7 +140,6 @@ internal sealed class PlainSource : AwaitableSource
     /// <summary>One wait for readiness: the edge itself is the result.</summary>
     private sealed class WaitOperation(PlainSource source, Direction direction) : Operation(source, direction), IValueTaskSource<Readiness>
     {
-        private readonly Direction _side = direction;
         private Readiness _result;
 
         /// <summary>Kept alive by the wait: a handle that is only waited on must not be collected.</summary>
@@ -150,7 +149,7 @@ internal sealed class PlainSource : AwaitableSource
 
         protected override bool Attempt()
         {
-            _result = Plain.Current(_side);
+            _result = Plain.Current(Side);
             return true;
         }
 

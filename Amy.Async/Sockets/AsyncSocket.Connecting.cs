@@ -111,8 +111,8 @@ public sealed partial class AsyncSocket
         accepted = null;
         var descriptor = listener.Accept();
         if (descriptor < 0) return descriptor;
-        var source = new SocketSource(target, descriptor, listener.Family, listener.Kind) { Options = listener.Options };
-        if (listener.Kind == ShortRead.MeansDrained && listener.Options.NoDelay)
+        var source = new SocketSource(target, descriptor, listener.Family, listener.Kind);
+        if (listener.MustSetNoDelay)
             _ = source.SetOption(SocketConstants.IPPROTO_TCP, SocketConstants.TCP_NODELAY, 1); // fails only if the peer is gone: the first receive says so
         try
         {
@@ -175,7 +175,7 @@ public sealed partial class AsyncSocket
         var stream = type == SocketConstants.SOCK_STREAM;
         var tcp = stream && domain != SocketConstants.AF_UNIX;
         var shortRead = tcp ? ShortRead.MeansDrained : stream ? ShortRead.MeansDrainedWithoutAncillary : ShortRead.ProvesNothing;
-        var source = new SocketSource(loop, descriptor, family, shortRead, isDatagram: !stream) { Options = options };
+        var source = new SocketSource(loop, descriptor, family, shortRead, isDatagram: !stream);
         try
         {
             if (tcp && options.NoDelay) Check(source.SetOption(SocketConstants.IPPROTO_TCP, SocketConstants.TCP_NODELAY, 1));

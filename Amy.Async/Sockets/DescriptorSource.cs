@@ -13,7 +13,7 @@ internal abstract class DescriptorSource(EventLoop loop) : AwaitableSource(loop,
     private const int MaxSentAtOnce = 1 << 20; // bytes of one send before others on the loop have their turn
     private static readonly Action<object, object?> s_sendOn = static (source, _) => ((DescriptorSource)source).OnReady(Readiness.Writable);
 
-    internal readonly SystemCalls SystemCalls = loop.Calls;
+    internal SystemCalls SystemCalls => Loop.Calls;
     private Timeouts? _timeouts; // made when the first one is set
 
     internal long BytesReceived; // written by the reading direction's owner

@@ -73,6 +73,7 @@ internal sealed class SocketOperation : TransferOperation, IValueTaskSource<Asyn
         if (!accept.Exhausted)
         {
             if (n >= 0) accept.Backoff?.Reset();
+            if (n >= 0 && Loop.IsCurrent) Loop.CountAccept();
             return Ended(n, ready: true);
         }
         if (Loop.IsCurrent) BackOff(accept);

@@ -47,10 +47,8 @@ internal sealed class SocketSource : DescriptorSource
     private HangUpSide? _hangUp;
     private string? _unlink; // the file of a Unix-domain listener, removed on close
 
-    internal AsyncSocketOptions Options = s_defaultOptions;
+    private readonly bool _isForeign; // somebody else made the socket
     internal AddressFamily Family;
-    private static readonly AsyncSocketOptions s_defaultOptions = new();
-
     /// <summary>A descriptor of our own making.</summary>
     internal SocketSource(EventLoop loop, int descriptor, AddressFamily family, ShortRead shortRead, bool isDatagram = false) : base(loop)
     {
@@ -63,6 +61,7 @@ internal sealed class SocketSource : DescriptorSource
     /// <summary>A socket that somebody else made.</summary>
     internal SocketSource(EventLoop loop, Socket socket, bool ownsSocket) : base(loop)
     {
+        _isForeign = true;
         _socket = socket;
         _handle = SocketInterop.HandleOf(socket);
         _ownsSocket = ownsSocket;
@@ -84,6 +83,12 @@ internal sealed class SocketSource : DescriptorSource
     internal override int FileDescriptor => _descriptor;
 
     internal ShortRead Kind => _shortRead;
+
+    /// <summary>
+    /// Whether an accepted connection must be told TCP_NODELAY. It inherits that from a listener of our own making, as on
+    /// every system that the library runs on (on Linux the socket is cloned from the listener).
+    /// </summary>
+    internal bool MustSetNoDelay => _isForeign && _shortRead == ShortRead.MeansDrained;
 
     internal override bool TryHold(out SafeHandle? held)
     {

@@ -21,7 +21,6 @@ internal class TransferOperation : Operation, IValueTaskSource<int>, IValueTaskS
         Action,
     }
 
-    protected readonly Direction Side;
     protected Kind What;
     private bool _asStream; // failures are those of a Stream
     private Memory<byte> _buffer; // to receive into, or what is sent, which is not written to
@@ -33,7 +32,9 @@ internal class TransferOperation : Operation, IValueTaskSource<int>, IValueTaskS
     /// <summary>Whether the direction may still be ready after the result.</summary>
     protected bool Ready;
 
-    internal TransferOperation(DescriptorSource source, Direction direction) : base(source, direction) => Side = direction;
+    internal TransferOperation(DescriptorSource source, Direction direction) : base(source, direction)
+    {
+    }
 
     private DescriptorSource Descriptor => (DescriptorSource)Source;
 
