@@ -291,9 +291,10 @@ internal sealed class AllocationTests
     [Test]
     public void Descriptors() => Run.OnLoop(async () =>
     {
-        var (x, y) = Pair.Unix();
-        using var a = new AsyncFd(x.SafeHandle);
-        using var b = new AsyncFd(y.SafeHandle) { ReadTimeout = TimeSpan.FromSeconds(30) };
+        var (a, b) = Pair.Fds();
+        using var closeA = a;
+        using var closeB = b;
+        b.ReadTimeout = TimeSpan.FromSeconds(30);
         var buffer = new byte[64];
         await AssertNone(async rounds =>
         {

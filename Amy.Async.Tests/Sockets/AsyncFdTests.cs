@@ -573,6 +573,7 @@ internal sealed class AsyncFdTests
     public void OneDirectionsWait_IsNotEndedByTheOthers() => Run.OnLoop(async () =>
     {
         var (x, y) = Pair.Unix();
+        using (x)
         using (y)
         {
             using var fd = new AsyncFd(x.SafeHandle);

@@ -17,8 +17,8 @@ internal sealed class StreamTests
     {
         if (kind == "fd")
         {
-            var (x, y) = Pair.Unix();
-            return (new AsyncFd(x.SafeHandle, loop).AsStream(), new AsyncFd(y.SafeHandle, loop).AsStream());
+            var (x, y) = Pair.Fds(loop);
+            return (x.AsStream(), y.AsStream());
         }
         var (a, b) = Pair.Of(kind);
         return (new AsyncSocket(a, loop).AsStream(), new AsyncSocket(b, loop).AsStream());

@@ -105,6 +105,20 @@ internal static class Pair
         return (client, listener.Accept());
     }
 
+    /// <summary>Two connected descriptors that no Socket, whose finalizer closes, stands behind.</summary>
+    internal static (AsyncFd A, AsyncFd B) Fds(EventLoop? loop = null)
+    {
+        var (x, y) = Unix();
+        return (Take(x), Take(y));
+
+        AsyncFd Take(Socket socket)
+        {
+            var descriptor = (int)socket.SafeHandle.DangerousGetHandle();
+            socket.SafeHandle.SetHandleAsInvalid();
+            return AsyncFd.FromDescriptor(descriptor, loop, ownsHandle: true);
+        }
+    }
+
     internal static (Socket Client, Socket Server) Of(string kind) => kind == "tcp" ? Tcp() : Unix();
 
     internal static string TemporaryPath() => Path.Combine(Path.GetTempPath(), "amy-" + Guid.NewGuid().ToString("N")[..12]);
