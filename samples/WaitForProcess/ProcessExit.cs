@@ -1,0 +1,23 @@
+using System.ComponentModel;
+using System.Runtime.InteropServices;
+
+namespace Amy.Async.Samples;
+
+/// <summary>Waits for the end of a process, any process of this user's, through pidfd_open(2) (Linux 5.3).</summary>
+public static class ProcessExit
+{
+    private const nint PidfdOpen = 434; // the number is the same on all architectures
+
+    /// <summary>Completes when the process has ended, on the current loop.</summary>
+    /// <exception cref="Win32Exception">There is no such process.</exception>
+    public static async Task WaitAsync(int processId, CancellationToken cancellationToken = default)
+    {
+        var descriptor = (int)syscall(PidfdOpen, processId, 0);
+        if (descriptor < 0) throw new Win32Exception();
+        using var process = AsyncFd.FromDescriptor(descriptor, ownsHandle: true);
+        await process.ReadableAsync(cancellationToken); // readable: ended
+    }
+
+    [DllImport("libc", SetLastError = true)]
+    private static extern nint syscall(nint number, nint process, nint flags);
+}
