@@ -1,7 +1,10 @@
+using System.Buffers;
 using System.Diagnostics;
 using System.Diagnostics.CodeAnalysis;
 using System.IO.Pipes;
 using System.Net.Sockets;
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
 
 namespace Amy.Async.Tests.Sockets;
 
@@ -185,6 +188,12 @@ internal sealed class StreamTests
         await Expect.Throws<ObjectDisposedException>(async () => await a.WriteAsync(new byte[1]));
         await Expect.Throws<ObjectDisposedException>(async () => await a.ReadAsync(new byte[1], 0, 1));
         Assert.That(() => a.Write(new byte[1], 0, 1), Throws.TypeOf<ObjectDisposedException>());
+        Assert.That(a.ReadByte, Throws.TypeOf<ObjectDisposedException>());
+        Assert.That(() => a.ReadTimeout, Throws.TypeOf<ObjectDisposedException>());
+        Assert.That(() => a.WriteTimeout = 5, Throws.TypeOf<ObjectDisposedException>());
+        Assert.That(() => a.CopyTo(Stream.Null), Throws.TypeOf<ObjectDisposedException>());
+        await Expect.Throws<ObjectDisposedException>(() => a.CopyToAsync(Stream.Null));
+        Assert.That(() => a.EndRead(a.BeginRead(new byte[1], 0, 1, null, null)), Throws.TypeOf<ObjectDisposedException>());
         Assert.That(await b.ReadAsync(new byte[1]), Is.Zero);
         b.Dispose();
     });
@@ -201,6 +210,12 @@ internal sealed class StreamTests
             Assert.That((await Expect.Throws<ArgumentOutOfRangeException>(async () => await a.ReadAsync(new byte[1], 0, 2))).ParamName, Is.EqualTo("count"));
             Assert.That((await Expect.Throws<ArgumentOutOfRangeException>(async () => await a.WriteAsync(new byte[1], 1, 1))).ParamName, Is.EqualTo("count"));
             Assert.That((await Expect.Throws<ArgumentNullException>(async () => await a.WriteAsync(null!, 0, 1))).ParamName, Is.EqualTo("buffer"));
+            Assert.That((await Expect.Throws<ArgumentOutOfRangeException>(async () => await a.ReadAsync(new byte[1], 2, 0))).ParamName, Is.EqualTo("count"));
+            Assert.That((await Expect.Throws<ArgumentOutOfRangeException>(async () => await a.ReadAsync(new byte[1], 0, -1))).ParamName, Is.EqualTo("count"));
+            Assert.That((await Expect.Throws<ArgumentOutOfRangeException>(async () => await a.ReadAsync(new byte[1], int.MaxValue, int.MaxValue))).ParamName, Is.EqualTo("count"));
+            Assert.That((await Expect.Throws<ArgumentNullException>(() => a.CopyToAsync(null!))).ParamName, Is.EqualTo("destination"));
+            Assert.That((await Expect.Throws<ArgumentOutOfRangeException>(() => a.CopyToAsync(Stream.Null, 0))).ParamName, Is.EqualTo("bufferSize"));
+            await Expect.Throws<NotSupportedException>(() => a.CopyToAsync(new MemoryStream(new byte[1], writable: false)));
             Assert.That(() => a.EndRead(null!), Throws.ArgumentNullException);
             Assert.That(() => a.EndRead(Task.CompletedTask), Throws.ArgumentException);
         }
@@ -321,6 +336,10 @@ internal sealed class StreamTests
         Assert.That((reader.CanRead, reader.CanWrite), Is.EqualTo((true, false)));
         await Expect.Throws<NotSupportedException>(async () => await writer.ReadAsync(new byte[1]));
         await Expect.Throws<NotSupportedException>(async () => await reader.WriteAsync(new byte[1]));
+        Assert.That(writer.ReadByte, Throws.TypeOf<NotSupportedException>());
+        Assert.That(() => reader.WriteByte(1), Throws.TypeOf<NotSupportedException>());
+        await Expect.Throws<NotSupportedException>(() => writer.CopyToAsync(Stream.Null));
+        await Expect.Throws<NotSupportedException>(() => Task.Factory.FromAsync(writer.BeginRead, writer.EndRead, new byte[1], 0, 1, null));
         await writer.WriteAsync(new byte[] { 4 });
         Assert.That(await reader.ReadAsync(new byte[3]), Is.EqualTo(1));
     });
@@ -347,6 +366,104 @@ internal sealed class StreamTests
             Assert.That(called.Wait(Run.Limit), Is.True);
             Assert.That(b.EndRead(result), Is.EqualTo(2));
             Assert.That(count, Is.EqualTo(1));
+        }
+    });
+
+    /// <summary>Memory that is no array.</summary>
+    private sealed class NativeMemory(int length) : MemoryManager<byte>
+    {
+        private readonly nint _address = Marshal.AllocHGlobal(length);
+
+        public override Memory<byte> Memory => CreateMemory(length);
+
+        public override Span<byte> GetSpan() => MemoryMarshal.CreateSpan(ref Unsafe.AddByteOffset(ref Unsafe.NullRef<byte>(), _address), length);
+
+        public override MemoryHandle Pin(int elementIndex = 0) => throw new NotSupportedException();
+
+        public override void Unpin()
+        {
+        }
+
+        protected override void Dispose(bool disposing) => Marshal.FreeHGlobal(_address);
+    }
+
+    [Test]
+    public void MemoryThatIsNoArray() => Run.OnLoop(async () =>
+    {
+        var (a, b) = Streams("tcp");
+        using (a)
+        using (b)
+        {
+            using MemoryManager<byte> from = new NativeMemory(1000);
+            using MemoryManager<byte> to = new NativeMemory(1000);
+            for (var i = 0; i < 1000; i++) from.Memory.Span[i] = (byte)(i * 3);
+            var reading = b.ReadExactlyAsync(to.Memory);
+            await a.WriteAsync(from.Memory);
+            await reading;
+            Assert.That(to.Memory.Span.SequenceEqual(from.Memory.Span), Is.True);
+        }
+    });
+
+#if !AMY_NETSTANDARD // there, a Stream is called by its array overloads, which make Tasks
+    [Test]
+    public void ValueTask_IsConsumedOnce() => Run.OnThread(() =>
+    {
+        using var loop = EventLoop.Start();
+        var (a, b) = Streams("tcp", loop);
+        using (a)
+        using (b)
+        {
+            Run.Wait(Task.Run(async () =>
+            {
+                var read = b.ReadAsync(new byte[1]);
+                await a.WriteAsync(new byte[] { 42 });
+                Assert.That(await read, Is.EqualTo(1));
+                await Expect.Throws<InvalidOperationException>(async () => await read);
+                Assert.That(() => read.GetAwaiter().IsCompleted, Throws.InvalidOperationException);
+                Assert.That(() => read.GetAwaiter().OnCompleted(() => { }), Throws.InvalidOperationException);
+                Assert.That(() => read.GetAwaiter().GetResult(), Throws.InvalidOperationException);
+                var twice = b.ReadAsync(new byte[1]);
+                twice.GetAwaiter().OnCompleted(() => { });
+                Assert.That(() => twice.GetAwaiter().OnCompleted(() => { }), Throws.InvalidOperationException);
+            }));
+        }
+    });
+#endif
+
+    private sealed class OtherContext : SynchronizationContext
+    {
+        public override void Post(SendOrPostCallback d, object? state) => ThreadPool.QueueUserWorkItem(_ =>
+        {
+            SetSynchronizationContext(this);
+            d(state);
+            SetSynchronizationContext(null);
+        }, null);
+    }
+
+    [TestCase(true, true)]
+    [TestCase(true, false)]
+    [TestCase(false, true)]
+    [TestCase(false, false)]
+    public void Continuation_GoesWhereItWasCaptured(bool flow, bool captured) => Run.OnThread(() =>
+    {
+        using var loop = EventLoop.Start();
+        var (a, b) = Streams("tcp", loop);
+        using (a)
+        using (b)
+        {
+            var local = new AsyncLocal<int>();
+            var seen = new TaskCompletionSource<(bool Context, int Local)>();
+            var read = b.ReadAsync(new byte[1]);
+            SynchronizationContext.SetSynchronizationContext(new OtherContext());
+            local.Value = 42;
+            var awaiter = read.ConfigureAwait(captured).GetAwaiter();
+            Action continuation = () => seen.SetResult((SynchronizationContext.Current is OtherContext, local.Value));
+            if (flow) awaiter.OnCompleted(continuation);
+            else awaiter.UnsafeOnCompleted(continuation);
+            local.Value = 0;
+            SynchronizationContext.SetSynchronizationContext(null);
+            a.WriteByte(1);
+            Assert.That(Run.Wait(seen.Task), Is.EqualTo((captured, flow ? 42 : 0)));
         }
     });
 }

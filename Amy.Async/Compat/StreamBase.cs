@@ -16,7 +16,7 @@ internal abstract class StreamBase : Stream
     {
         if (buffer is null) throw new ArgumentNullException(nameof(buffer));
         if (offset < 0) throw new ArgumentOutOfRangeException(nameof(offset), offset, "An offset is zero or positive.");
-        if ((uint)count > (uint)(buffer.Length - offset)) throw new ArgumentOutOfRangeException(nameof(count), count, "Offset and count reach beyond the buffer.");
+        if (count < 0 || count > buffer.Length - offset) throw new ArgumentOutOfRangeException(nameof(count), count, "Offset and count reach beyond the buffer.");
     }
 
     public override IAsyncResult BeginRead(byte[] buffer, int offset, int count, AsyncCallback? callback, object? state) =>

@@ -186,25 +186,32 @@ internal sealed class DescriptorStream(DescriptorSource source, IDisposable owne
 
     private int GetTimeout(Direction direction)
     {
+        CheckOpen();
         var timeout = source.GetTimeout(direction);
         return timeout == Timeout.InfiniteTimeSpan ? Timeout.Infinite : (int)Math.Min(int.MaxValue, Math.Ceiling(timeout.TotalMilliseconds));
     }
 
     private void SetTimeout(Direction direction, int value)
     {
+        CheckOpen();
         if (value <= 0 && value != Timeout.Infinite) throw new ArgumentOutOfRangeException(nameof(value), value, "A time-out is positive or -1, in milliseconds.");
         source.SetTimeout(direction, value == Timeout.Infinite ? Timeout.InfiniteTimeSpan : TimeSpan.FromMilliseconds(value));
     }
 
-    private void CheckRead()
+    private void CheckOpen()
     {
         if (!IsOpen) throw new ObjectDisposedException(nameof(Stream));
+    }
+
+    private void CheckRead()
+    {
+        CheckOpen();
         if (!canRead) throw new NotSupportedException("This stream cannot be read.");
     }
 
     private void CheckWrite()
     {
-        if (!IsOpen) throw new ObjectDisposedException(nameof(Stream));
+        CheckOpen();
         if (!canWrite) throw new NotSupportedException("This stream cannot be written.");
     }
 
