@@ -185,4 +185,15 @@ internal sealed class DocumentTests
         }
         Assert.That(names, Is.GreaterThan(25));
     }
+
+    /// <summary>What the walk from SocketAsyncEventArgs quotes stands in the sample, line by line.</summary>
+    [Test]
+    public void FromSocketAsyncEventArgs_QuotesTheSample()
+    {
+        var folder = Path.Combine(Repository.Root, "samples", "FromSocketAsyncEventArgs");
+        var sources = new[] { "Before.cs", "After.cs" }.Select(f => File.ReadAllText(Path.Combine(folder, f))).ToList();
+        var blocks = Blocks("docs/from-socketasynceventargs.md");
+        Assert.That(blocks, Has.Count.EqualTo(8));
+        foreach (var block in blocks) Assert.That(sources.Any(source => source.Contains(block, StringComparison.Ordinal)), Is.True, block);
+    }
 }
