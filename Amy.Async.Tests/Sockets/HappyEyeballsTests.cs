@@ -103,6 +103,45 @@ internal sealed class HappyEyeballsTests
     }, new EventLoopOptions { TimeProvider = new VirtualTimeProvider { AutoJump = true } });
 
     [Test]
+    public void FoursAnswerLate_IsUsed_WhenSixFails() => Run.OnLoop(async () =>
+    {
+        using var four = AsyncSocket.Listen(new IPEndPoint(IPAddress.Loopback, 0));
+        var release = new TaskCompletionSource();
+        var resolver = Answer(["::1"], ["127.0.0.1"], family => family == AddressFamily.InterNetwork ? release.Task : Task.CompletedTask);
+        var connecting = new HappyEyeballs(Name(four.LocalEndPoint!), s_options, EventLoop.Current!) { Resolve = resolver }.ConnectAsync(default).AsTask();
+        for (var i = 0; i < 20; i++) await EventLoop.Current!.Yield(); // ::1 refuses meanwhile
+        Assert.That(connecting.IsCompleted, Is.False);
+        release.SetResult();
+        using var connected = await connecting;
+        Assert.That(connected.RemoteEndPoint, Is.EqualTo(four.LocalEndPoint));
+    });
+
+    [TestCase(AddressFamily.InterNetwork)]
+    [TestCase(AddressFamily.InterNetworkV6)]
+    public void OneFamilysLookUpFails_TheOtherIsWaitedFor(AddressFamily failing) => Run.OnLoop(async () =>
+    {
+        using var six = AsyncSocket.Listen(new IPEndPoint(IPAddress.IPv6Loopback, 0));
+        using var four = AsyncSocket.Listen(new IPEndPoint(IPAddress.Loopback, ((IPEndPoint)six.LocalEndPoint!).Port));
+        var release = new TaskCompletionSource();
+        string[] none = [];
+        var resolver = Answer(failing == AddressFamily.InterNetworkV6 ? none : ["::1"], failing == AddressFamily.InterNetwork ? none : ["127.0.0.1"], family => family == failing ? Task.CompletedTask : release.Task);
+        var connecting = new HappyEyeballs(Name(four.LocalEndPoint!), s_options, EventLoop.Current!) { Resolve = resolver }.ConnectAsync(default).AsTask();
+        for (var i = 0; i < 20; i++) await EventLoop.Current!.Yield();
+        Assert.That(connecting.IsCompleted, Is.False);
+        release.SetResult();
+        using var connected = await connecting;
+        Assert.That(((IPEndPoint)connected.RemoteEndPoint!).AddressFamily, Is.Not.EqualTo(failing));
+    });
+
+    [Test]
+    public void LiteralAddress_Connects() => Run.OnLoop(async () =>
+    {
+        using var listener = AsyncSocket.Listen(new IPEndPoint(IPAddress.Loopback, 0));
+        using var connected = await AsyncSocket.ConnectAsync(new DnsEndPoint("127.0.0.1", ((IPEndPoint)listener.LocalEndPoint!).Port));
+        Assert.That(connected.RemoteEndPoint, Is.EqualTo(listener.LocalEndPoint));
+    });
+
+    [Test]
     public void AllFail_TheLastFailureIsThrown_AndNothingIsLeft() => Run.OnLoop(async () =>
     {
         var gone = AsyncSocket.Listen(new IPEndPoint(IPAddress.Loopback, 0));

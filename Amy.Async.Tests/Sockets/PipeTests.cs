@@ -455,6 +455,49 @@ internal sealed class PipeTests
     });
 
     [Test]
+    public void AlwaysReadyWriter_LeavesTheOthersTheirTurn() => Run.OnLoop(async () =>
+    {
+        var (a, b) = Sockets();
+        using (a)
+        using (b)
+        {
+            var loop = EventLoop.Current!;
+            var draining = Task.Run(() =>
+            {
+                var buffer = new byte[1 << 16];
+                using var plain = a.Detach();
+                plain.Blocking = true;
+                while (plain.Receive(buffer) > 0)
+                {
+                }
+            });
+            var output = b.AsPipe().Output;
+            var other = false;
+            loop.Post(() => other = true);
+            var writes = 0;
+            for (; !other && writes < 100_000; writes++) await output.WriteAsync(new byte[10]);
+            Assert.That(writes, Is.LessThan(100_000));
+            output.Complete();
+            await draining;
+        }
+    });
+
+    [Test]
+    public void AfterAStream_OtherOperationsFailAsTheyUsedTo() => Run.OnLoop(async () =>
+    {
+        var (a, b) = Sockets();
+        using (b)
+        {
+            var reading = b.AsStream(ownsSocket: false).ReadAsync(new byte[1]);
+            await a.SendAsync(new byte[1]);
+            await reading;
+            var peeking = b.ReceiveAsync(new byte[1], SocketFlags.Peek).AsTask();
+            a.Abort();
+            await Expect.Throws<SocketException>(() => peeking); // no IOException
+        }
+    });
+
+    [Test]
     public void PipeScheduler_RunsThePlatformsPipeOnTheLoop() => Run.OnLoop(async () =>
     {
         var loop = EventLoop.Current!;

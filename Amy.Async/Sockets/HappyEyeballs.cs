@@ -9,9 +9,10 @@ namespace Amy.Async;
 /// attempt begins when the last one has failed or has had 250 ms, and the first that succeeds ends all others.
 /// </summary>
 /// <remarks>
-/// <para>Which part of the RFC is where: section 3 (two queries; IPv4's answer waits 50 ms for IPv6's) in
-/// <see cref="Lookup"/>; section 4 (families in turn, IPv6 first) in <see cref="Interleave"/>; section 5 (the delay between
-/// attempts, and stopping them) in <see cref="ConnectAsync"/>. Within a family the resolver's order stands.</para>
+/// <para>Which part of the RFC is where: section 3 (two queries; IPv4's answer waits 50 ms for IPv6's, and
+/// one that comes late is still used) in <see cref="FirstAnswer"/> and <see cref="Absorb"/>; section 4 (families in turn, IPv6
+/// first) in <see cref="Next"/>; section 5 (the delay between attempts, and stopping them) in <see cref="Run"/>. Within a
+/// family the resolver's order stands.</para>
 /// <para>The attempts run on the loop, one thread: their continuations are its posts and dispatches, so that the fields need no
 /// lock.</para>
 /// </remarks>
@@ -24,6 +25,10 @@ internal sealed class HappyEyeballs(DnsEndPoint name, AsyncSocketOptions options
     internal static readonly TimeSpan ResolutionDelay = TimeSpan.FromMilliseconds(50);
 
     internal delegate Task<IPAddress[]> Resolver(string host, AddressFamily family, CancellationToken token);
+
+    private readonly Queue<IPAddress> _six = new(); // not tried yet
+    private readonly Queue<IPAddress> _four = new();
+    private bool _lastWasSix;
 
     /// <summary>For tests.</summary>
     internal Resolver Resolve { get; init; } = SocketInterop.ResolveAsync;
@@ -38,40 +43,43 @@ internal sealed class HappyEyeballs(DnsEndPoint name, AsyncSocketOptions options
     // On the loop's thread, with its context.
     private async Task<AsyncSocket> Run(CancellationToken token)
     {
-        var addresses = await Lookup(token);
-        using var losers = CancellationTokenSource.CreateLinkedTokenSource(token);
+        using var rest = CancellationTokenSource.CreateLinkedTokenSource(token); // ends what has not won
         var attempts = new List<Task<AsyncSocket>>();
-        Exception? failure = null;
+        var lookups = new List<Task<IPAddress[]>>();
         try
         {
+            foreach (var family in Families()) lookups.Add(Resolve(name.Host, family, rest.Token));
+            await FirstAnswer(lookups, rest.Token);
+            Exception? failure = null;
+            Task? delay = null;
+            var isDue = true; // the next attempt's turn
             while (true)
             {
-                if (addresses.Count > 0) attempts.Add(Attempt(addresses.Dequeue(), losers.Token));
-                else if (attempts.Count == 0) throw failure ?? new SocketException((int)SocketError.HostNotFound);
-                var finished = await FirstOrDelay(attempts, addresses.Count > 0, losers.Token);
-                if (finished is null) continue; // the next one has its turn; the others go on
-                attempts.Remove(finished);
-                if (finished.Status == TaskStatus.RanToCompletion) return await finished;
+                Absorb(lookups, ref failure);
+                if (isDue && Next() is { } address)
+                {
+                    attempts.Add(Attempt(address, rest.Token));
+                    delay = loop.Delay(AttemptDelay, rest.Token).AsTask();
+                    isDue = false;
+                }
+                if (attempts.Count == 0 && lookups.Count == 0) throw failure ?? new SocketException((int)SocketError.HostNotFound);
+                Task[] all = isDue || delay is null || !HasNext ? [.. attempts, .. lookups] : [.. attempts, .. lookups, delay];
+                var finished = await Task.WhenAny(all);
                 token.ThrowIfCancellationRequested();
-                failure = finished.Exception?.InnerException ?? failure;
+                if (finished == delay) isDue = true;
+                if (finished is not Task<AsyncSocket> attempt) continue; // a look-up's answer is taken at the next turn
+                attempts.Remove(attempt);
+                if (attempt.Status == TaskStatus.RanToCompletion) return await attempt;
+                failure = attempt.Exception?.InnerException ?? failure;
+                isDue = true; // at once
             }
         }
         finally
         {
-            losers.Cancel();
+            rest.Cancel();
             foreach (var loser in attempts) _ = DisposeLater(loser);
+            foreach (var lookup in lookups) Observe(lookup);
         }
-    }
-
-    /// <summary>What ends first: one of the attempts, or, if others are to follow, its delay (null).</summary>
-    private async Task<Task<AsyncSocket>?> FirstOrDelay(List<Task<AsyncSocket>> attempts, bool more, CancellationToken token)
-    {
-        if (!more) return await Task.WhenAny(attempts);
-        using var enough = CancellationTokenSource.CreateLinkedTokenSource(token);
-        var delay = loop.Delay(AttemptDelay, enough.Token).AsTask();
-        var first = await Task.WhenAny([.. attempts, delay]);
-        enough.Cancel();
-        return first == delay ? null : (Task<AsyncSocket>)first;
     }
 
     private async Task<AsyncSocket> Attempt(IPAddress address, CancellationToken token) =>
@@ -90,44 +98,53 @@ internal sealed class HappyEyeballs(DnsEndPoint name, AsyncSocketOptions options
         }
     }
 
-    /// <summary>The addresses in the order in which they are tried.</summary>
-    private async Task<Queue<IPAddress>> Lookup(CancellationToken token)
+    private static void Observe(Task task) => task.ContinueWith(static t => _ = t.Exception, CancellationToken.None, TaskContinuationOptions.OnlyOnFaulted, TaskScheduler.Default);
+
+    // ---- looking up
+
+    private AddressFamily[] Families() => name.AddressFamily is AddressFamily.InterNetwork or AddressFamily.InterNetworkV6
+        ? [name.AddressFamily]
+        : [AddressFamily.InterNetworkV6, AddressFamily.InterNetwork];
+
+    /// <summary>Until an answer has addresses, or none will; IPv4's, when it comes first, gives IPv6's a little more time.</summary>
+    private async Task FirstAnswer(List<Task<IPAddress[]>> lookups, CancellationToken token)
     {
-        if (name.AddressFamily is AddressFamily.InterNetwork or AddressFamily.InterNetworkV6)
-            return new Queue<IPAddress>(await Resolve(name.Host, name.AddressFamily, token));
-        using var enough = CancellationTokenSource.CreateLinkedTokenSource(token);
-        var six = Resolve(name.Host, AddressFamily.InterNetworkV6, enough.Token);
-        var four = Resolve(name.Host, AddressFamily.InterNetwork, enough.Token);
-        try
+        if (lookups.Count == 1)
         {
-            var first = await Task.WhenAny(six, four);
-            // IPv4 answered first: IPv6 gets a little more time. An answer without addresses is none.
-            if (first == four && IsUseful(four)) await Task.WhenAny(six, loop.Delay(ResolutionDelay, enough.Token).AsTask());
-            else if (!IsUseful(six)) await Task.WhenAny(Task.WhenAll(six, four), four);
-            if (!IsUseful(six) && !IsUseful(four)) await Task.WhenAll(six, four); // throws what the resolver said
+            await Task.WhenAny(lookups);
+            return;
         }
-        finally
-        {
-            enough.Cancel();
-            Observe(six);
-            Observe(four);
-        }
-        token.ThrowIfCancellationRequested();
-        return Interleave(IsUseful(six) ? await six : [], IsUseful(four) ? await four : []);
+        var (six, four) = (lookups[0], lookups[1]);
+        await Task.WhenAny(six, four);
+        if (IsUseful(six)) return;
+        if (!IsUseful(four)) await Task.WhenAny(four.IsCompleted ? six : four);
+        else if (!six.IsCompleted) await Task.WhenAny(six, loop.Delay(ResolutionDelay, token).AsTask());
     }
 
     private static bool IsUseful(Task<IPAddress[]> answer) => answer.Status == TaskStatus.RanToCompletion && answer.GetAwaiter().GetResult().Length > 0;
 
-    private static void Observe(Task task) => task.ContinueWith(static t => _ = t.Exception, CancellationToken.None, TaskContinuationOptions.OnlyOnFaulted, TaskScheduler.Default);
-
-    private static Queue<IPAddress> Interleave(IPAddress[] six, IPAddress[] four)
+    // Takes what has been answered.
+    private void Absorb(List<Task<IPAddress[]>> lookups, ref Exception? failure)
     {
-        var all = new Queue<IPAddress>();
-        for (var i = 0; i < Math.Max(six.Length, four.Length); i++)
+        for (var i = lookups.Count - 1; i >= 0; i--)
         {
-            if (i < six.Length) all.Enqueue(six[i]);
-            if (i < four.Length) all.Enqueue(four[i]);
+            var lookup = lookups[i];
+            if (!lookup.IsCompleted) continue;
+            lookups.RemoveAt(i);
+            if (lookup.Status != TaskStatus.RanToCompletion) failure ??= lookup.Exception?.InnerException;
+            else
+                foreach (var address in lookup.GetAwaiter().GetResult()) (address.AddressFamily == AddressFamily.InterNetworkV6 ? _six : _four).Enqueue(address);
         }
-        return all;
+    }
+
+    private bool HasNext => _six.Count + _four.Count > 0;
+
+    // The families in turn, IPv6 first.
+    private IPAddress? Next()
+    {
+        if (!HasNext) return null;
+        var six = _four.Count == 0 || _six.Count > 0 && !_lastWasSix;
+        _lastWasSix = six;
+        return (six ? _six : _four).Dequeue();
     }
 }

@@ -121,7 +121,8 @@ internal sealed class SocketPipeWriter(SocketPipe pipe) : PipeWriter
         if (direct)
         {
             var span = source.Span; // first: it throws if the buffer's owner has let go of it
-            if (_pipe.Source.State.Begin(Direction.Write, force: true) == StateWord.BeginResult.Attempt)
+            var loop = _pipe.Source.Loop;
+            if ((!loop.IsCurrent || loop.SpendBudget()) && _pipe.Source.State.Begin(Direction.Write, force: true) == StateWord.BeginResult.Attempt)
             {
                 var n = _pipe.Source.SendAll(span);
                 _pipe.Source.End(Direction.Write, ready: n == span.Length);

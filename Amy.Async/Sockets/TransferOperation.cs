@@ -47,26 +47,21 @@ internal class TransferOperation : Operation, IValueTaskSource<int>, IValueTaskS
     internal short Receive(object owner, Memory<byte> buffer, bool asStream, bool deferred, CancellationToken token)
     {
         _buffer = buffer;
-        _asStream = asStream;
-        return Begin(owner, buffer.IsEmpty ? Kind.Readiness : Kind.Receive, deferred, token);
+        return Begin(owner, buffer.IsEmpty ? Kind.Readiness : Kind.Receive, deferred, token, asStream: asStream);
     }
 
     internal short Send(object owner, ReadOnlyMemory<byte> buffer, int sent, bool asStream, bool deferred, CancellationToken token)
     {
         _buffer = MemoryMarshal.AsMemory(buffer);
-        _asStream = asStream;
-        return Begin(owner, Kind.Send, deferred, token, sent);
+        return Begin(owner, Kind.Send, deferred, token, sent, asStream);
     }
 
-    internal short Wait(object owner, bool deferred, CancellationToken token)
-    {
-        _asStream = false;
-        return Begin(owner, Kind.Readiness, deferred, token);
-    }
+    internal short Wait(object owner, bool deferred, CancellationToken token) => Begin(owner, Kind.Readiness, deferred, token);
 
-    protected short Begin(object owner, Kind kind, bool deferred, CancellationToken token, int count = 0)
+    protected short Begin(object owner, Kind kind, bool deferred, CancellationToken token, int count = 0, bool asStream = false)
     {
         _owner = owner;
+        _asStream = asStream;
         What = kind;
         _count = count;
         Ready = false;
