@@ -311,6 +311,28 @@ internal sealed class AllocationTests
         });
     });
 
+    [Test]
+    public void Priority() => Run.OnLoop(async () =>
+    {
+        var (x, y) = Pair.Tcp();
+        using (x)
+        using (y)
+        {
+            using var fd = new AsyncFd(y.SafeHandle, ownsHandle: false);
+            var buffer = new byte[1];
+            await AssertNone(async rounds =>
+            {
+                for (var i = 0; i < rounds; i++)
+                {
+                    var priority = fd.PriorityAsync();
+                    x.Send(buffer, 0, 1, SocketFlags.OutOfBand);
+                    await priority;
+                    y.Receive(buffer, 0, 1, SocketFlags.OutOfBand);
+                }
+            });
+        }
+    });
+
 #if !AMY_NETSTANDARD // there, a Stream is called by its array overloads, which make Tasks
     [Test]
     public void Streams() => Run.OnLoop(async () =>

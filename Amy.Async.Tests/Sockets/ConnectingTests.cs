@@ -86,6 +86,24 @@ internal sealed class ConnectingTests
         Assert.That(server.Handle, Is.SameAs(server.Socket.SafeHandle));
     });
 
+    [TestCase(true)]
+    [TestCase(false)]
+    public void Accepting_TakesTwoSystemCalls_AndInheritsTheListenersNoDelay(bool noDelay)
+    {
+        var calls = new CountingCalls();
+        Run.OnLoop(async () =>
+        {
+            using var listener = AsyncSocket.Listen(s_any, new AsyncSocketOptions { NoDelay = noDelay });
+            using var plain = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+            plain.Connect(listener.LocalEndPoint!);
+            await listener.ReadableAsync();
+            var (accepts, controls, options) = (calls.Accepts, calls.Controls, calls.Options);
+            using var accepted = await listener.AcceptAsync();
+            Assert.That((calls.Accepts - accepts, calls.Controls - controls, calls.Options - options), Is.EqualTo((1, 1, 0)));
+            Assert.That(accepted.Socket.NoDelay, Is.EqualTo(noDelay));
+        }, new EventLoopOptions { SystemCalls = calls, SpinDuration = TimeSpan.Zero });
+    }
+
     [Test]
     public void Listen_AddressInUse_Throws() => Run.OnLoop(() =>
     {

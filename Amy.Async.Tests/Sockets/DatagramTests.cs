@@ -366,4 +366,50 @@ internal sealed class DatagramTests
         await a.SendToAsync("x"u8.ToArray(), AddressOf(a));
         Assert.That(await first, Is.EqualTo(1));
     });
+
+    [Test]
+    public void Cancel_RacingWithDatagrams_LosesAndDoublesNone() => Run.OnLoop(async () =>
+    {
+        const int Datagrams = 20_000;
+        var path = Pair.TemporaryPath();
+        using var server = AsyncSocket.BindDatagram(new UnixDomainSocketEndPoint(path)); // reliable, unlike UDP
+        using var client = AsyncSocket.ConnectDatagram(new UnixDomainSocketEndPoint(path));
+        CancellationTokenSource? pending = null;
+        var done = false;
+        var canceller = new Thread(() =>
+        {
+            while (!Volatile.Read(ref done)) Volatile.Read(ref pending)?.Cancel();
+        });
+        canceller.Start();
+        var sending = Task.Run(async () =>
+        {
+            for (var i = 0; i < Datagrams; i++) await client.SendAsync(BitConverter.GetBytes(i));
+        });
+        var (buffer, control, remote) = (new byte[8], new byte[64], new SocketAddress(AddressFamily.Unix));
+        var next = 0;
+        var cancelled = 0;
+        while (next < Datagrams)
+        {
+            var source = new CancellationTokenSource(); // not disposed: the other thread may be about to cancel it
+            Volatile.Write(ref pending, source);
+            try
+            {
+                var n = next % 2 == 0 ? await server.ReceiveFromAsync(buffer, remote, source.Token) : (await server.ReceiveMessageAsync(buffer, control, null, source.Token)).Count;
+                Assert.That((n, BitConverter.ToInt32(buffer)), Is.EqualTo((4, next++)));
+            }
+            catch (OperationCanceledException)
+            {
+                cancelled++;
+            }
+            finally
+            {
+                Volatile.Write(ref pending, null);
+            }
+        }
+        Volatile.Write(ref done, true);
+        canceller.Join();
+        await sending;
+        TestContext.Out.WriteLine($"{cancelled} cancelled");
+        Assert.That(cancelled, Is.Positive);
+    });
 }

@@ -455,6 +455,60 @@ internal sealed class PipeTests
     });
 
     [Test]
+    public void CancelledFlushesAndReads_FromAnotherThread_LoseNothing() => Run.OnThread(() =>
+    {
+        using var loop = EventLoop.Start();
+        var (a, b) = Sockets("unix", loop);
+        var (output, input) = (a.AsPipe(new AsyncPipeOptions { PauseWriterThreshold = 5_000, ResumeWriterThreshold = 1_000 }).Output, b.AsPipe().Input);
+        var data = Data(5_000_000);
+        var done = false;
+        var canceller = new Thread(() =>
+        {
+            while (!Volatile.Read(ref done))
+            {
+                output.CancelPendingFlush();
+                input.CancelPendingRead();
+                Thread.SpinWait(200);
+            }
+        });
+        canceller.Start();
+        var writing = Task.Run(async () =>
+        {
+            var cancelled = 0;
+            for (var sent = 0; sent < data.Length;)
+            {
+                var n = Math.Min(1 + sent % 3001, data.Length - sent);
+                output.Write(data.AsSpan(sent, n));
+                sent += n;
+                if ((await output.FlushAsync()).IsCanceled) cancelled++;
+            }
+            output.Complete();
+            return cancelled;
+        });
+        var reading = loop.InvokeAsync(async () =>
+        {
+            var all = new MemoryStream();
+            var cancelled = 0;
+            while (true)
+            {
+                var result = await input.ReadAsync();
+                if (result.IsCanceled) cancelled++;
+                foreach (var part in result.Buffer) all.Write(part.Span);
+                input.AdvanceTo(result.Buffer.End);
+                if (result.IsCompleted) return (cancelled, all.ToArray());
+            }
+        });
+        var (reads, received) = Run.Wait(reading);
+        var flushes = Run.Wait(writing);
+        Volatile.Write(ref done, true);
+        canceller.Join();
+        Assert.That(received.AsSpan().SequenceEqual(data), Is.True);
+        Assert.That((reads > 0, flushes > 0), Is.EqualTo((true, true)));
+        a.Dispose();
+        b.Dispose();
+    });
+
+    [Test]
     public void AlwaysReadyWriter_LeavesTheOthersTheirTurn() => Run.OnLoop(async () =>
     {
         var (a, b) = Sockets();

@@ -164,7 +164,7 @@ internal static class Descriptors
 /// <summary>System calls that count, and that tests make fail.</summary>
 internal class CountingCalls : SystemCalls
 {
-    internal int Writes, Waits, Controls, Receives, Sends, Accepts, Closes;
+    internal int Writes, Waits, Controls, Receives, Sends, Accepts, Closes, Options;
     internal Func<int, int?>? OnAccept; // gets the number of the call; null: the real one
 
     internal override int Write(int descriptor, ReadOnlySpan<byte> buffer)
@@ -201,6 +201,12 @@ internal class CountingCalls : SystemCalls
     {
         var n = Interlocked.Increment(ref Accepts);
         return OnAccept?.Invoke(n) ?? base.Accept(listener);
+    }
+
+    internal override int SetOption(int socket, int level, int name, int value)
+    {
+        Interlocked.Increment(ref Options);
+        return base.SetOption(socket, level, name, value);
     }
 
     internal override int Close(int descriptor)
