@@ -52,14 +52,18 @@ internal sealed class SocketPipeWriter(SocketPipe pipe) : PipeWriter
     public override Memory<byte> GetMemory(int sizeHint = 0)
     {
         if (sizeHint < 0) throw new ArgumentOutOfRangeException(nameof(sizeHint), sizeHint, "A size is zero or positive.");
+        PipeSegment segment;
         lock (this)
         {
             if (_completed) throw Completed();
-            _leased = true;
+            _leased = true; // from here on nobody gives the last buffer back
             if (_tail is not null && _tail.Free.Length >= Math.Max(sizeHint, 1)) return _tail.Free;
-            var segment = _spare ?? new PipeSegment();
+            segment = _spare ?? new PipeSegment();
             _spare = null;
-            segment.Rent(_pipe.Options, sizeHint);
+        }
+        segment.Rent(_pipe.Options, sizeHint); // a pool of the user's: not under the lock
+        lock (this)
+        {
             if (_tail is null)
             {
                 _head = segment;
@@ -164,6 +168,7 @@ internal sealed class SocketPipeWriter(SocketPipe pipe) : PipeWriter
     // The writer's thread. Sends what the kernel takes; the rest is the loop's.
     private void SendFlushed()
     {
+        bool start;
         lock (this)
         {
             if (!_completed)
@@ -173,14 +178,10 @@ internal sealed class SocketPipeWriter(SocketPipe pipe) : PipeWriter
                 _leased = false;
             }
             if (_sending || _failure is not null) return;
-            if (_unsent == 0)
-            {
-                ReleaseSent();
-                return;
-            }
-            _sending = true;
+            start = _sending = _unsent > 0;
         }
-        StartSending();
+        if (start) StartSending();
+        else ReleaseSent();
     }
 
     // Our last send has cleared _sending, and may not have given the direction back yet, which the loop does before it runs what
@@ -212,11 +213,13 @@ internal sealed class SocketPipeWriter(SocketPipe pipe) : PipeWriter
         while (true)
         {
             ReadOnlyMemory<byte> next;
+            ReleaseSent();
             lock (this)
             {
                 next = NextToSend();
                 if (next.IsEmpty)
                 {
+                    if (_unsent > 0 && _failure is null) continue; // the first buffer is sent, and no longer the last one: give it back
                     _sending = false;
                     break;
                 }
@@ -232,7 +235,6 @@ internal sealed class SocketPipeWriter(SocketPipe pipe) : PipeWriter
             {
                 _sent += n;
                 _unsent -= n;
-                ReleaseSent();
             }
             sent += n;
             if (n < next.Length || source.MustYield(sent)) return Waiting();
@@ -256,41 +258,47 @@ internal sealed class SocketPipeWriter(SocketPipe pipe) : PipeWriter
     // Under the lock.
     private ReadOnlyMemory<byte> NextToSend()
     {
-        ReleaseSent();
         if (_unsent == 0 || _failure is not null) return default;
         var data = _head!.Memory.Slice(_sent);
         return data.Length > _unsent ? data.Slice(0, (int)_unsent) : data;
     }
 
-    // Under the lock: gives back the buffers of which everything is sent, the last one too unless the writer is about to fill it.
+    // Gives back the buffers of which everything is sent, the last one too unless the writer is about to fill it. The pool may
+    // be the user's: not under the lock.
     private void ReleaseSent()
     {
-        while (_head is not null && _sent == _head.End && (_head != _tail || !_leased))
+        while (true)
         {
-            var done = _head;
-            _head = done.NextSegment;
-            _sent = 0;
-            if (_head is null) _tail = null;
+            PipeSegment done;
+            lock (this)
+            {
+                if (_head is null || _sent < _head.End || _head == _tail && _leased) return;
+                done = _head;
+                _head = done.NextSegment;
+                _sent = 0;
+                if (_head is null) _tail = null;
+            }
             done.Release();
-            _spare = done;
+            lock (this) _spare ??= done;
         }
     }
 
     // Once completed and nothing is left: the end of the stream, and the pipe is told.
     private void Finish()
     {
+        PipeSegment? rest;
         lock (this)
         {
             if (!_completed || _released || _sending) return;
             _released = true;
-            _leased = false;
-            while (_head is not null)
-            {
-                var next = _head.NextSegment;
-                _head.Release();
-                _head = next;
-            }
-            _tail = _spare = null;
+            rest = _head;
+            _head = _tail = _spare = null;
+        }
+        while (rest is not null)
+        {
+            var next = rest.NextSegment;
+            rest.Release();
+            rest = next;
         }
         if (_failure is null)
         {
