@@ -9,13 +9,14 @@ using Amy.Async.Native;
 namespace Amy.Async;
 
 /// <summary>
-/// A stream socket attached to one event loop: TCP over IPv4 or IPv6, or a Unix-domain stream. Awaiting its operations on
-/// the loop's thread switches no thread and allocates nothing.
+/// A socket attached to one event loop: TCP and UDP over IPv4 or IPv6, Unix-domain streams and datagrams. Awaiting its
+/// operations on the loop's thread switches no thread and allocates nothing.
 /// </summary>
 /// <remarks>
 /// <para>Members may be called from any thread; they are fastest on the loop's own. There is one operation at a time in each
 /// direction: accept, receive and readable share the reading one; connect, send and writable the writing one. A second one
 /// throws an <see cref="InvalidOperationException"/>. A <see cref="ValueTask"/> of theirs is awaited once, and at once.</para>
+/// <para>On a datagram socket each send is one datagram, also an empty one, and each receive gets one; 0 is no end there.</para>
 /// <para>Failures are <see cref="SocketException"/>s; an operation that is disposed under throws an
 /// <see cref="ObjectDisposedException"/>, also when the loop stops.</para>
 /// </remarks>
