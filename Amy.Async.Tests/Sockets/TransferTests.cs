@@ -411,6 +411,27 @@ internal sealed class TransferTests
     }, new EventLoopOptions { TimeProvider = new VirtualTimeProvider { AutoJump = true } });
 
     [Test]
+    public void Timeout_OfAClosedSocket_IsNotKept() => Run.OnLoop(async () =>
+    {
+        var loop = EventLoop.Current!;
+        for (var i = 0; i < 50; i++)
+        {
+            var (a, b) = await Pair.Async();
+            a.ReceiveTimeout = a.SendTimeout = TimeSpan.FromHours(1);
+            var receiving = a.ReceiveAsync(new byte[1]).AsTask();
+            if (i % 2 == 0) await b.SendAsync(new byte[1]);
+            else _ = receiving.ContinueWith(static t => t.Exception, TaskScheduler.Default);
+            if (i % 2 == 0) await receiving;
+            if (i % 3 == 0) await Task.Run(a.Dispose);
+            else a.Dispose();
+            b.Dispose();
+        }
+        await loop.Yield();
+        await loop.Yield();
+        Assert.That(loop.Statistics.TimersPending, Is.Zero);
+    });
+
+    [Test]
     public void Timeout_FromAnotherThread() => Run.OnThread(() =>
     {
         using var loop = EventLoop.Start();

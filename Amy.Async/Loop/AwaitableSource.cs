@@ -99,6 +99,8 @@ internal class AwaitableSource(EventLoop loop, StateWord state) : Registration
         if (!State.Close(out var mustClose)) return false;
         if (State.IsArmed(Direction.Read)) Reader!.RequestLook(); // what is not armed by now finds itself closed
         if (State.IsArmed(Direction.Write)) Writer!.RequestLook();
+        Reader?.LeaveTimer(); // what arms later finds itself closed, and enters none
+        Writer?.LeaveTimer();
         for (var side = Volatile.Read(ref _sides); side is not null; side = side.Next) side.Close();
         if (mustClose) CloseDescriptor();
         return true;

@@ -38,6 +38,7 @@ internal abstract class Operation : IThreadPoolWorkItem
     }
 
     private static readonly Action<object, object?> s_look = static (operation, _) => ((Operation)operation).Look();
+    private static readonly Action<object, object?> s_leave = static (operation, _) => ((Operation)operation)._timer!.Leave(((Operation)operation).Loop);
     private static readonly Action<object, object?> s_resume = static (operation, _) => ((Operation)operation).ResumeNow();
     private static readonly Action<object?> s_cancel = static operation => ((Operation)operation!).RequestLook();
     private static readonly Action<object?> s_scheduled = static operation => ((Operation)operation!).ResumeHere();
@@ -165,6 +166,17 @@ internal abstract class Operation : IThreadPoolWorkItem
     {
         // Pairs with the exchange in Look: what the requester published before is seen by that look, or it queues another.
         if (Interlocked.Exchange(ref _lookQueued, 1) == 0) Loop.EnqueueOrPool(s_look, this);
+    }
+
+    /// <summary>
+    /// The source is closed: its timer, which stays in the queue from one operation to the next, has none to come and would keep
+    /// all this alive until it fires. From any thread.
+    /// </summary>
+    internal void LeaveTimer()
+    {
+        if (Volatile.Read(ref _timer) is not { } timer) return;
+        if (Loop.IsCurrent) timer.Leave(Loop);
+        else Loop.EnqueueOrPool(s_leave, this);
     }
 
     /// <summary>Loop only: whether an operation waits.</summary>

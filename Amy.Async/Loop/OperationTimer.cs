@@ -38,6 +38,12 @@ internal sealed class OperationTimer(Operation operation) : ILoopTimer
         loop.AddTimer(this, _deadline);
     }
 
+    /// <summary>Takes it out of the queue for good. Does nothing once the loop has stopped: then there is no queue.</summary>
+    internal void Leave(EventLoop loop)
+    {
+        if (loop.IsCurrent) loop.RemoveTimer(this);
+    }
+
     /// <inheritdoc/>
     public void Fire()
     {
