@@ -338,6 +338,29 @@ internal sealed class TransferTests
         }
     });
 
+    [TestCase(0)]
+    [TestCase(5)]
+    public void Reset_ToldToASend_IsNoCleanEndForTheReceiver(int unread) => Run.OnLoop(async () =>
+    {
+        var (a, b) = await Pair.Async();
+        using (b)
+        {
+            if (unread > 0) await a.SendAsync(new byte[unread]);
+            await b.SendAsync(new byte[1]);
+            a.Abort();
+            Assert.That((await Expect.Throws<SocketException>(async () => await b.SendAsync(new byte[1]))).SocketErrorCode, Is.EqualTo(SocketError.ConnectionReset));
+            var error = await Expect.Throws<SocketException>(async () =>
+            {
+                var buffer = new byte[10];
+                while (await b.ReceiveAsync(buffer) > 0)
+                {
+                }
+            });
+            Assert.That(error.SocketErrorCode, Is.EqualTo(SocketError.ConnectionReset));
+            await Expect.Throws<SocketException>(async () => await b.ReceiveAsync(new ArraySegment<byte>[] { new(new byte[5]) }));
+        }
+    });
+
     [Test]
     public void ReceiveTimeout_Throws_TakesNoData_AndTheNextOneWorks() => Run.OnLoop(async () =>
     {

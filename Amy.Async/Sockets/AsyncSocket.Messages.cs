@@ -93,7 +93,7 @@ public sealed partial class AsyncSocket
             Result = new ReceivedMessage(n, flags, control, TakeDescriptors(control.Span)); // first: from here on the descriptors have an owner
             if (_remote is not null) Compat.SocketInterop.Assign(_remote, address.Slice(0, Math.Min(addressLength, address.Length)));
             if (n > 0) ready = socket.CountReceived(n, n < _data.Length && controlLength == 0 && (flags & SocketConstants.MSG_CTRUNC) == 0);
-            return n;
+            return n == 0 ? socket.EndOrReset() : n;
         }
 
         private static SafeFileHandle[] TakeDescriptors(ReadOnlySpan<byte> control)
@@ -163,8 +163,7 @@ public sealed partial class AsyncSocket
                 if (!socket.TryHold(out held)) return -Errno.EBADF;
                 _vectors.Add(_data);
                 var n = socket.SystemCalls.SendMessage(socket.FileDescriptor, _vectors.Vectors, default, control, 0);
-                if (n > 0) socket.BytesSent += n;
-                return n;
+                return socket.CountSent(n);
             }
             finally
             {

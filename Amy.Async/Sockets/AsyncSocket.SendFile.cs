@@ -57,11 +57,10 @@ public sealed partial class AsyncSocket
             while (Result < _count)
             {
                 var n = Send(socket, (int)Math.Min(_count - Result, MaxAtOnce));
-                if (n < 0) return n;
+                if (socket.CountSent(n) < 0) return n;
                 if (n == 0) return 0; // the end of the file
                 Result += n;
                 sent += n;
-                socket.BytesSent += n;
                 if (Result < _count && socket.MustYield(sent)) return -Errno.EAGAIN;
             }
             return 0;

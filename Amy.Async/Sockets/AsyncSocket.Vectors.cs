@@ -97,8 +97,7 @@ public sealed partial class AsyncSocket
                     if (!socket.TryHold(out var held)) return -Errno.EBADF;
                     var n = socket.SystemCalls.SendMessage(socket.FileDescriptor, _vectors.Vectors, default, default, 0);
                     held?.DangerousRelease();
-                    if (n < 0) return n;
-                    socket.BytesSent += n;
+                    if (socket.CountSent(n) < 0) return n;
                     Result += n;
                     sent += n;
                     if (socket.SendsEmpty) return 0; // one datagram
@@ -169,7 +168,7 @@ public sealed partial class AsyncSocket
                 Result = socket.SystemCalls.ReceiveMessage(socket.FileDescriptor, _vectors.Vectors, default, out _, default, out _, ref flags);
                 held?.DangerousRelease();
                 if (Result > 0) ready = socket.CountReceived(Result, Result < _vectors.Length && (flags & SocketConstants.MSG_CTRUNC) == 0);
-                return Result;
+                return Result == 0 ? socket.EndOrReset() : Result;
             }
             finally
             {

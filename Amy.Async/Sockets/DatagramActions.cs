@@ -19,6 +19,7 @@ internal sealed class ReceiveFromAction : SocketAction<int>
         try
         {
             Result = socket.SystemCalls.ReceiveFrom(socket.FileDescriptor, Buffer.Span, Remote is null ? default : address, out var length, Flags);
+            if (Result == 0) Result = socket.EndOrReset();
             if (Result < 0) return Result;
             if (Remote is not null) SocketInterop.Assign(Remote, address.Slice(0, Math.Min(length, address.Length)));
         }
@@ -64,9 +65,8 @@ internal sealed class SendToAction : SocketAction<int>
             do
             {
                 var n = socket.SystemCalls.SendTo(socket.FileDescriptor, _buffer.Span.Slice(Result), address.Slice(0, used), _flags);
-                if (n < 0) return n;
+                if (socket.CountSent(n) < 0) return n;
                 Result += n;
-                socket.BytesSent += n;
             }
             while (Result < _buffer.Length); // a stream may take a part
         }

@@ -43,6 +43,7 @@ internal sealed class SocketSource : DescriptorSource
     private volatile Socket? _socket; // null: the descriptor is ours alone; set once, under the lock on this
     private volatile SafeHandle? _handle; // the handle of _socket
     private bool _ownsSocket = true; // guarded by the lock on this
+    private volatile bool _wasReset; // a send was told so
     private volatile bool _gone; // the number has another owner: not ours to close
     private HangUpSide? _hangUp;
     private string? _unlink; // the file of a Unix-domain listener, removed on close
@@ -126,6 +127,20 @@ internal sealed class SocketSource : DescriptorSource
             : SystemCalls.Receive(_descriptor, buffer);
         held?.DangerousRelease();
         if (n > 0) ready = CountReceived(n, n < buffer.Length && !ancillary);
+        return n == 0 ? EndOrReset() : n;
+    }
+
+    /// <summary>
+    /// What a receive that got nothing means. The kernel tells a reset once: if a send got it, a receive sees the end of the
+    /// stream, and would take what has come for all there is.
+    /// </summary>
+    internal int EndOrReset() => _wasReset ? -Errno.ECONNRESET : 0;
+
+    /// <summary>Counts what was sent, and notes a reset.</summary>
+    internal int CountSent(int n)
+    {
+        if (n > 0) BytesSent += n;
+        else if (n == -Errno.ECONNRESET && !_isDatagram) _wasReset = true;
         return n;
     }
 
@@ -143,8 +158,7 @@ internal sealed class SocketSource : DescriptorSource
         if (!TryHold(out var held)) return -Errno.EBADF;
         var n = SystemCalls.Send(_descriptor, buffer);
         held?.DangerousRelease();
-        if (n > 0) BytesSent += n;
-        return n;
+        return CountSent(n);
     }
 
     internal override bool SendsEmpty => _isDatagram;
