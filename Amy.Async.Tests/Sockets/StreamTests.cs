@@ -466,4 +466,142 @@ internal sealed class StreamTests
             Assert.That(Run.Wait(seen.Task), Is.EqualTo((captured, flow ? 42 : 0)));
         }
     });
+
+    [TestCase(true)]
+    [TestCase(false)]
+    public void Dispose_WithUnreadInput_IsTheEndForThePeer_NotAReset(bool fromSocket) => Run.OnLoop(async () =>
+    {
+        for (var i = 0; i < 50; i++)
+        {
+            AsyncSocket a, b;
+            if (fromSocket)
+            {
+                var (x, y) = Pair.Tcp();
+                (a, b) = (new AsyncSocket(x), new AsyncSocket(y));
+            }
+            else (a, b) = await Pair.Async();
+            using var peer = a;
+            await peer.SendAsync(new byte[10]);
+            await b.ReadableAsync();
+            var stream = b.AsStream();
+            await stream.WriteAsync(new byte[] { 1, 2, 3 });
+            stream.Dispose();
+            var buffer = new byte[10];
+            Assert.That(await peer.ReceiveAsync(buffer), Is.EqualTo(3));
+            Assert.That(await peer.ReceiveAsync(buffer), Is.Zero);
+        }
+    });
+
+    [Test]
+    public void EndRead_OfAnUnfinishedOne_OnTheLoop_IsRefused() => Run.OnLoop(async () =>
+    {
+        var (a, b) = Streams("tcp");
+        using (a)
+        using (b)
+        {
+            var reading = b.BeginRead(new byte[1], 0, 1, null, null);
+            Assert.That(() => b.EndRead(reading), Throws.InvalidOperationException.With.Message.Contains("asynchronous"));
+            await a.WriteAsync(new byte[1]);
+            while (!reading.IsCompleted) await EventLoop.Current!.Yield();
+            Assert.That(b.EndRead(reading), Is.EqualTo(1));
+        }
+    });
+
+    [Test]
+    public void WriteTimeout_OfASynchronousWrite_IsThatOfAll() => Run.OnThread(() =>
+    {
+        using var loop = EventLoop.Start();
+        var (x, y) = Pair.Tcp();
+        using (y)
+        {
+            using var a = new AsyncSocket(x, loop).AsStream();
+            a.WriteTimeout = 300;
+            var stop = false;
+            var trickle = new Thread(() =>
+            {
+                var buffer = new byte[200_000]; // something now and then: each wait for room is shorter than the time-out
+                while (!Volatile.Read(ref stop))
+                {
+                    y.Receive(buffer);
+                    Thread.Sleep(50);
+                }
+            });
+            trickle.Start();
+            try
+            {
+                Assert.That(() => a.Write(new byte[50_000_000], 0, 50_000_000), Throws.TypeOf<IOException>().With.InnerException.TypeOf<TimeoutException>());
+                Assert.That(() => a.Write(new byte[50_000_000].AsSpan()), Throws.TypeOf<IOException>());
+            }
+            finally
+            {
+                Volatile.Write(ref stop, true);
+                a.Dispose();
+                trickle.Join();
+            }
+        }
+    });
+
+    [Test]
+    public void BeginRead_ThatCompletesAtOnce_SaysSo() => Run.OnThread(() =>
+    {
+        using var loop = EventLoop.Start();
+        var (a, b) = Streams("unix", loop);
+        using (a)
+        using (b)
+        {
+            a.Write(new byte[1000], 0, 1000);
+            for (var i = 0; i < 1000; i++)
+            {
+                var inside = true;
+                var nested = false;
+                var result = b.BeginRead(new byte[1], 0, 1, r => nested = Volatile.Read(ref inside) && !r.CompletedSynchronously, null);
+                Volatile.Write(ref inside, false);
+                Assert.That(b.EndRead(result), Is.EqualTo(1));
+                if (result.CompletedSynchronously) Assert.That(nested, Is.False);
+            }
+        }
+    });
+
+    [Test]
+    public void InterruptedReader_ReadsOn_AndIsInterruptedAfterwards() => Run.OnThread(() =>
+    {
+        using var loop = EventLoop.Start();
+        var (a, b) = Streams("tcp", loop);
+        using (a)
+        using (b)
+        {
+            var read = 0;
+            var interrupted = false;
+            var reader = new Thread(() =>
+            {
+                read = b.ReadByte();
+                try
+                {
+                    Thread.Sleep(1);
+                }
+                catch (ThreadInterruptedException)
+                {
+                    interrupted = true;
+                }
+            });
+            reader.Start();
+            Run.Until(() => (reader.ThreadState & System.Threading.ThreadState.WaitSleepJoin) != 0, "it waits");
+            reader.Interrupt();
+            a.WriteByte(9);
+            reader.Join();
+            Assert.That((read, interrupted), Is.EqualTo((9, true)));
+            a.WriteByte(8);
+            Assert.That(b.ReadByte(), Is.EqualTo(8));
+        }
+    });
+
+    [Test]
+    public void OfADisposedDescriptor_ThereIsNone() => Run.OnLoop(() =>
+    {
+        var (a, b) = Pair.Fds();
+        a.Dispose();
+        b.Dispose();
+        Assert.That(() => a.AsStream(), Throws.TypeOf<ObjectDisposedException>());
+        return Task.CompletedTask;
+    });
 }

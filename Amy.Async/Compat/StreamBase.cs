@@ -3,6 +3,9 @@ namespace Amy.Async.Compat;
 /// <summary>A Stream with the overloads for Memory and Span, which netstandard2.0 does not have.</summary>
 internal abstract class StreamBase : Stream
 {
+    /// <summary>Throws if the calling thread must not wait: before an End that would.</summary>
+    protected abstract void RefuseToBlock();
+
 #if NETSTANDARD2_0
     public abstract int Read(Span<byte> buffer);
 
@@ -20,12 +23,12 @@ internal abstract class StreamBase : Stream
     }
 
     public override IAsyncResult BeginRead(byte[] buffer, int offset, int count, AsyncCallback? callback, object? state) =>
-        Begin(ReadAsync(buffer, offset, count), callback, state);
+        new ApmResult<int>(ReadAsync(buffer, offset, count), callback, state);
 
     public override int EndRead(IAsyncResult asyncResult) => End<int>(asyncResult);
 
     public override IAsyncResult BeginWrite(byte[] buffer, int offset, int count, AsyncCallback? callback, object? state) =>
-        Begin(Written(buffer, offset, count), callback, state);
+        new ApmResult<bool>(Written(buffer, offset, count), callback, state);
 
     public override void EndWrite(IAsyncResult asyncResult) => End<bool>(asyncResult);
 
@@ -35,26 +38,36 @@ internal abstract class StreamBase : Stream
         return true;
     }
 
-    private static Task<T> Begin<T>(Task<T> task, AsyncCallback? callback, object? state)
-    {
-        var source = new TaskCompletionSource<T>(state, TaskCreationOptions.RunContinuationsAsynchronously);
-        task.ContinueWith(
-            static (done, state) =>
-            {
-                var (source, callback) = ((TaskCompletionSource<T>, AsyncCallback?))state!;
-                if (done.IsFaulted) source.TrySetException(done.Exception!.InnerExceptions);
-                else if (done.IsCanceled) source.TrySetCanceled();
-                else source.TrySetResult(done.GetAwaiter().GetResult());
-                callback?.Invoke(source.Task);
-            },
-            (source, callback), CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
-        return source.Task;
-    }
-
-    private static T End<T>(IAsyncResult asyncResult)
+    private T End<T>(IAsyncResult asyncResult)
     {
         if (asyncResult is null) throw new ArgumentNullException(nameof(asyncResult));
-        return asyncResult is Task<T> task ? task.GetAwaiter().GetResult() : throw new ArgumentException("Not of this stream.", nameof(asyncResult));
+        if (asyncResult is not ApmResult<T> result) throw new ArgumentException("Not of this stream.", nameof(asyncResult));
+        if (!result.Task.IsCompleted) RefuseToBlock();
+        return result.Task.GetAwaiter().GetResult();
+    }
+
+    /// <summary>Says truly whether it completed at once; then the callback may be nested, and whoever loops on that does not nest.</summary>
+    private sealed class ApmResult<T> : IAsyncResult
+    {
+        internal readonly Task<T> Task;
+
+        internal ApmResult(Task<T> task, AsyncCallback? callback, object? state)
+        {
+            Task = task;
+            AsyncState = state;
+            CompletedSynchronously = task.IsCompleted;
+            if (callback is null) return;
+            if (CompletedSynchronously) callback(this);
+            else task.ConfigureAwait(false).GetAwaiter().OnCompleted(() => callback(this));
+        }
+
+        public object? AsyncState { get; }
+
+        public bool CompletedSynchronously { get; }
+
+        public bool IsCompleted => Task.IsCompleted;
+
+        public WaitHandle AsyncWaitHandle => ((IAsyncResult)Task).AsyncWaitHandle;
     }
 #else
     protected static void CheckBuffer(byte[] buffer, int offset, int count) => ValidateBufferArguments(buffer, offset, count);
@@ -62,11 +75,19 @@ internal abstract class StreamBase : Stream
     public override IAsyncResult BeginRead(byte[] buffer, int offset, int count, AsyncCallback? callback, object? state) =>
         TaskToAsyncResult.Begin(ReadAsync(buffer, offset, count), callback, state);
 
-    public override int EndRead(IAsyncResult asyncResult) => TaskToAsyncResult.End<int>(asyncResult);
+    public override int EndRead(IAsyncResult asyncResult)
+    {
+        if (!TaskToAsyncResult.Unwrap<int>(asyncResult).IsCompleted) RefuseToBlock();
+        return TaskToAsyncResult.End<int>(asyncResult);
+    }
 
     public override IAsyncResult BeginWrite(byte[] buffer, int offset, int count, AsyncCallback? callback, object? state) =>
         TaskToAsyncResult.Begin(WriteAsync(buffer, offset, count), callback, state);
 
-    public override void EndWrite(IAsyncResult asyncResult) => TaskToAsyncResult.End(asyncResult);
+    public override void EndWrite(IAsyncResult asyncResult)
+    {
+        if (!TaskToAsyncResult.Unwrap(asyncResult).IsCompleted) RefuseToBlock();
+        TaskToAsyncResult.End(asyncResult);
+    }
 #endif
 }

@@ -306,9 +306,28 @@ internal abstract class Operation : IThreadPoolWorkItem
             case StateWord.AwaitResult.Invalid:
                 throw Stale();
             case StateWord.AwaitResult.Stored:
-                done.Wait();
+                WaitFor(done);
                 break;
         }
+    }
+
+    // An interrupted thread must not leave the operation behind, which nobody would ever fetch: it is interrupted afterwards.
+    private static void WaitFor(ManualResetEventSlim done)
+    {
+        var interrupted = false;
+        while (true)
+        {
+            try
+            {
+                done.Wait();
+                break;
+            }
+            catch (ThreadInterruptedException)
+            {
+                interrupted = true;
+            }
+        }
+        if (interrupted) Thread.CurrentThread.Interrupt();
     }
 
     // ---- IValueTaskSource, for the subclasses: the awaiting thread

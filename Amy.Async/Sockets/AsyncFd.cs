@@ -172,8 +172,12 @@ public sealed class AsyncFd : IDisposable, IAsyncDisposable
     /// <see cref="InvalidOperationException"/>.
     /// </summary>
     /// <param name="ownsHandle">Whether disposing the stream disposes this.</param>
-    public Stream AsStream(bool ownsHandle = true) => new DescriptorStream(_source, this, ownsHandle,
-        (_source.Access & FileAccess.Read) != 0, (_source.Access & FileAccess.Write) != 0);
+    /// <exception cref="ObjectDisposedException">Disposed.</exception>
+    public Stream AsStream(bool ownsHandle = true)
+    {
+        if (_source.State.IsClosed) throw new ObjectDisposedException(nameof(AsyncFd));
+        return new DescriptorStream(_source, this, ownsHandle, (_source.Access & FileAccess.Read) != 0, (_source.Access & FileAccess.Write) != 0);
+    }
 
     /// <summary>
     /// Lets go of the descriptor: pending operations end with an <see cref="ObjectDisposedException"/>, through the loop's

@@ -11,6 +11,9 @@ public sealed partial class AsyncSocket
     /// be in progress, failures are <see cref="IOException"/>s, a read into an empty buffer waits for data. Synchronous calls
     /// on it block; on a loop's thread they throw an <see cref="InvalidOperationException"/>.
     /// </summary>
+    /// <remarks>Other than NetworkStream's: its time-outs hold for asynchronous calls too, a second concurrent read (or write)
+    /// throws instead of being queued, and what is pending when it is disposed ends with an
+    /// <see cref="ObjectDisposedException"/>. Disposing it ends the connection cleanly, also if data was not read.</remarks>
     /// <param name="ownsSocket">Whether disposing the stream disposes this.</param>
     /// <exception cref="NotSupportedException">Datagrams are no stream.</exception>
     /// <exception cref="ObjectDisposedException">Disposed.</exception>

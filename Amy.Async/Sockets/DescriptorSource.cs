@@ -191,6 +191,14 @@ internal abstract class DescriptorSource(EventLoop loop) : AwaitableSource(loop,
         return result == -Errno.EAGAIN ? false : throw Failure(result);
     }
 
+    /// <summary>
+    /// What a stream does before it closes: the peer sees the end of the stream. Closing a TCP socket with unread data alone
+    /// would be a reset.
+    /// </summary>
+    internal virtual void ShutdownForClose()
+    {
+    }
+
     // ---- failures
 
     /// <summary>The exception for an errno.</summary>
@@ -245,5 +253,13 @@ internal abstract class DescriptorSource(EventLoop loop) : AwaitableSource(loop,
         var ready = WaitAsync(owner, direction, CancellationToken.None);
         if (!ready.IsCompleted) Transfers(direction).Block();
         ready.GetAwaiter().GetResult();
+    }
+
+    /// <summary>Blocks the calling thread, which is no loop's, until an operation that it has just started is done.</summary>
+    [SuppressMessage("Reliability", "CA2012", Justification = "It is done by then.")]
+    internal void BlockUntilDone(Direction direction, ValueTask operation)
+    {
+        if (!operation.IsCompleted) Transfers(direction).Block();
+        operation.GetAwaiter().GetResult();
     }
 }

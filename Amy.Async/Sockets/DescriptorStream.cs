@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Net.Sockets;
 using Amy.Async.Compat;
 
@@ -115,17 +116,28 @@ internal sealed class DescriptorStream(DescriptorSource source, IDisposable owne
     {
         CheckWrite();
         RefuseOnLoop();
-        while (!buffer.IsEmpty)
-        {
-            if (TrySend(buffer, out var n)) buffer = buffer.Slice(n);
-            else Block(Direction.Write);
-        }
+        if (buffer.IsEmpty) return;
+        if (TrySend(buffer, out var n) && n == buffer.Length) return;
+        // The rest as one operation, so that the time-out is that of all. It must not refer to the caller's stack.
+        var rest = buffer.Slice(n);
+        var copy = ArrayPool<byte>.Shared.Rent(rest.Length);
+        rest.CopyTo(copy);
+        WriteAndBlock(copy.AsMemory(0, rest.Length));
+        ArrayPool<byte>.Shared.Return(copy);
     }
 
     public override void Write(byte[] buffer, int offset, int count)
     {
         CheckBuffer(buffer, offset, count);
-        Write(new ReadOnlySpan<byte>(buffer, offset, count));
+        CheckWrite();
+        RefuseOnLoop();
+        WriteAndBlock(new ReadOnlyMemory<byte>(buffer, offset, count));
+    }
+
+    private void WriteAndBlock(ReadOnlyMemory<byte> buffer)
+    {
+        var writing = source.WriteAsync(owner, buffer, CancellationToken.None);
+        source.BlockUntilDone(Direction.Write, writing);
     }
 
     public override void WriteByte(byte value) => Write([value]);
@@ -136,7 +148,11 @@ internal sealed class DescriptorStream(DescriptorSource source, IDisposable owne
 
     protected override void Dispose(bool disposing)
     {
-        if (disposing && Interlocked.Exchange(ref _disposed, 1) == 0 && ownsOwner) owner.Dispose();
+        if (disposing && Interlocked.Exchange(ref _disposed, 1) == 0 && ownsOwner)
+        {
+            source.ShutdownForClose();
+            owner.Dispose();
+        }
         base.Dispose(disposing);
     }
 
@@ -214,6 +230,8 @@ internal sealed class DescriptorStream(DescriptorSource source, IDisposable owne
         CheckOpen();
         if (!canWrite) throw new NotSupportedException("This stream cannot be written.");
     }
+
+    protected override void RefuseToBlock() => RefuseOnLoop();
 
     private static void RefuseOnLoop()
     {

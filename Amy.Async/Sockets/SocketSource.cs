@@ -244,6 +244,16 @@ internal sealed class SocketSource : DescriptorSource
         }
     }
 
+    internal override void ShutdownForClose()
+    {
+        lock (this)
+        {
+            if (State.IsClosed || !TryHold(out var held)) return;
+            _ = SystemCalls.Shutdown(_descriptor, SocketConstants.SHUT_RDWR);
+            held?.DangerousRelease();
+        }
+    }
+
     private Held HoldOpen() => !State.IsClosed && TryHold(out var held) ? new Held(held) : throw new ObjectDisposedException(ObjectName);
 
     private readonly ref struct Held(SafeHandle? handle)
