@@ -290,23 +290,43 @@ internal sealed class StreamTests
         }
     });
 
+    // Many times: a close that shuts the connection down too early lets the reader see an end that the peer never sent.
     [Test]
     public void Dispose_UnderABlockedReader_EndsIt() => Run.OnThread(() =>
     {
-        using var loop = EventLoop.Start();
-        var (a, b) = Streams("tcp", loop);
-        using (a)
+        using var loop = EventLoop.Start(new EventLoopOptions { SpinDuration = TimeSpan.Zero });
+        for (var i = 0; i < 300; i++)
         {
-            using var started = new ManualResetEventSlim();
-            var reading = Task.Run(() =>
+            var (a, b) = Streams("tcp", loop);
+            using (a)
             {
-                started.Set();
-                return b.ReadByte();
-            });
-            started.Wait();
-            Run.Wait(Task.Delay(20));
-            b.Dispose();
-            Assert.That(() => Run.Wait(reading), Throws.InstanceOf<ObjectDisposedException>());
+                using var started = new ManualResetEventSlim();
+                var reading = Task.Run(() =>
+                {
+                    started.Set();
+                    return b.ReadByte();
+                });
+                started.Wait();
+                if (i % 2 == 0) Run.Until(() => loop.IsSleeping, "the loop sleeps");
+                b.Dispose();
+                Assert.That(() => Run.Wait(reading), Throws.InstanceOf<ObjectDisposedException>());
+                Assert.That(a.ReadByte(), Is.EqualTo(-1), "the peer sees the end");
+            }
+        }
+    });
+
+    [Test]
+    public void Dispose_OfAStreamOverABorrowedSocket_LeavesTheConnection() => Run.OnThread(() =>
+    {
+        using var loop = EventLoop.Start();
+        var (client, server) = Pair.Tcp();
+        using (client)
+        using (server)
+        {
+            new AsyncSocket(server, loop, ownsSocket: false).AsStream().Dispose();
+            Assert.That(server.Send(new byte[] { 7 }), Is.EqualTo(1));
+            var buffer = new byte[2];
+            Assert.That(client.Receive(buffer), Is.EqualTo(1));
         }
     });
 

@@ -192,10 +192,10 @@ internal abstract class DescriptorSource(EventLoop loop) : AwaitableSource(loop,
     }
 
     /// <summary>
-    /// What a stream does before it closes: the peer sees the end of the stream. Closing a TCP socket with unread data alone
-    /// would be a reset.
+    /// Has the close that follows end the connection first, as a stream's does: closing a TCP socket with unread data alone
+    /// would be a reset. Not at once: a reader who waits would take the shutdown for the end of the peer's data.
     /// </summary>
-    internal virtual void ShutdownForClose()
+    internal virtual void ShutdownOnClose()
     {
     }
 

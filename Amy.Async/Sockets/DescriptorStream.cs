@@ -150,7 +150,7 @@ internal sealed class DescriptorStream(DescriptorSource source, IDisposable owne
     {
         if (disposing && Interlocked.Exchange(ref _disposed, 1) == 0 && ownsOwner)
         {
-            source.ShutdownForClose();
+            source.ShutdownOnClose();
             owner.Dispose();
         }
         base.Dispose(disposing);

@@ -45,6 +45,7 @@ internal sealed class SocketSource : DescriptorSource
     private bool _ownsSocket = true; // guarded by the lock on this
     private volatile bool _wasReset; // a send was told so
     private volatile bool _gone; // the number has another owner: not ours to close
+    private volatile bool _shutdownOnClose; // set before Close, whose compare-exchange publishes it
     private HangUpSide? _hangUp;
     private string? _unlink; // the file of a Unix-domain listener, removed on close
 
@@ -244,15 +245,7 @@ internal sealed class SocketSource : DescriptorSource
         }
     }
 
-    internal override void ShutdownForClose()
-    {
-        lock (this)
-        {
-            if (State.IsClosed || !TryHold(out var held)) return;
-            _ = SystemCalls.Shutdown(_descriptor, SocketConstants.SHUT_RDWR);
-            held?.DangerousRelease();
-        }
-    }
+    internal override void ShutdownOnClose() => _shutdownOnClose = true;
 
     private Held HoldOpen() => !State.IsClosed && TryHold(out var held) ? new Held(held) : throw new ObjectDisposedException(ObjectName);
 
@@ -322,7 +315,12 @@ internal sealed class SocketSource : DescriptorSource
         lock (this)
         {
             if (_gone) _handle?.SetHandleAsInvalid();
-            else if (_socket is null) SystemCalls.Close(_descriptor);
+            else if (_shutdownOnClose && _ownsSocket && TryHold(out var held))
+            {
+                _ = SystemCalls.Shutdown(_descriptor, SocketConstants.SHUT_RDWR);
+                held?.DangerousRelease();
+            }
+            if (_socket is null && !_gone) SystemCalls.Close(_descriptor);
             if (_ownsSocket) _socket?.Dispose();
             if (_unlink is not null) Unlink(_unlink);
         }
