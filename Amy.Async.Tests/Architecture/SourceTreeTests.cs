@@ -56,6 +56,8 @@ internal sealed class SourceTreeTests
         "AsyncSocket.Messages.cs", "ReceivedMessage.cs", "AsyncSocket.SendFile.cs", "AsyncSocket.Closed.cs", "HappyEyeballs.cs",
         "AsyncFd.cs", "FdSource.cs", "DescriptorStream.cs", "AsyncSocket.Adapters.cs",
         "AsyncPipeOptions.cs", "SocketPipe.cs", "SocketPipeReader.cs", "SocketPipeWriter.cs", "SignalReceiver.cs",
+        "Watchdog.cs", "EventLoop.Blocking.cs", "LoopBlockedEventArgs.cs", "WorkName.cs", "LoopMeter.cs", "LoopDeadline.cs",
+        "EventLoopGroup.cs", "AsyncSocket.Loops.cs", "Affinity.cs", "SystemCalls.Threads.cs",
     ];
 
     [Test]

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 
 namespace Amy.Async.Compat;
 
@@ -44,7 +45,21 @@ internal static class Runtime
 
     /// <summary>Whether each item must run inside <see cref="ExecutionContext.Run"/> because a context cannot be restored.</summary>
     internal const bool IsolateItems = true;
+
+    /// <summary>The assembly, the type and the name of a frame's method; null where the runtime does not know.</summary>
+    internal static (string? Assembly, string? Type, string? Method) MethodOf(StackFrame frame)
+    {
+        var method = frame.GetMethod();
+        return (method?.DeclaringType?.Assembly.GetName().Name, method?.DeclaringType?.FullName, method?.Name);
+    }
 #else
+    internal static (string? Assembly, string? Type, string? Method) MethodOf(StackFrame frame)
+    {
+        var method = DiagnosticMethodInfo.Create(frame);
+        var assembly = method?.DeclaringAssemblyName; // with version and key
+        return (assembly?.Substring(0, Math.Max(0, assembly.IndexOf(','))), method?.DeclaringTypeName, method?.Name);
+    }
+
     internal static void QueueToPool(IThreadPoolWorkItem item) => ThreadPool.UnsafeQueueUserWorkItem(item, preferLocal: false);
 
     internal static CancellationTokenRegistration Register(Action<object?> callback, object state, CancellationToken token) =>

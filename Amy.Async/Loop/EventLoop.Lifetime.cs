@@ -1,5 +1,6 @@
 using System.Runtime.ExceptionServices;
 using Amy.Async.Compat;
+using Amy.Async.Native;
 
 namespace Amy.Async;
 
@@ -128,10 +129,13 @@ public sealed partial class EventLoop
     private Task RunUntilEnd(Func<Task>? main)
     {
         _thread = Thread.CurrentThread;
+        var processors = _processor is { } processor ? Affinity.Pin(_calls, processor) : null;
         _baseContext = ExecutionContext.Capture();
         t_current = this;
         SynchronizationContext.SetSynchronizationContext(_context);
         var task = Task.CompletedTask;
+        LoopMeter.Add(this);
+        StartWatching();
         try
         {
             if (main is not null)
@@ -151,6 +155,9 @@ public sealed partial class EventLoop
         }
         finally
         {
+            EndWatching();
+            if (processors is not null) Affinity.Restore(_calls, processors);
+            LoopMeter.Remove(this);
             t_current = null;
         }
         return task;
@@ -161,12 +168,14 @@ public sealed partial class EventLoop
         Task task;
         try
         {
+            _running = _isWatched ? main : null;
             task = main() ?? throw new InvalidOperationException("The main function returned null instead of a task.");
         }
         catch (Exception e)
         {
             task = Task.FromException(e);
         }
+        _running = null;
         if (task.IsCompleted) _stopRequested = true;
         else task.ConfigureAwait(false).GetAwaiter().UnsafeOnCompleted(RequestStop);
         return task;

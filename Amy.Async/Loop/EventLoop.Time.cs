@@ -53,6 +53,14 @@ public sealed partial class EventLoop
         return RentDelay().Start(nanoseconds < 0 ? long.MaxValue : PollerTimers.Sum(_clock.Now(), nanoseconds), cancellationToken);
     }
 
+    /// <summary>Makes a deadline for several operations together, which this loop watches.</summary>
+    /// <exception cref="ObjectDisposedException">The loop has stopped.</exception>
+    public LoopDeadline CreateDeadline()
+    {
+        ThrowIfStopping();
+        return new LoopDeadline(this);
+    }
+
     /// <summary>Nanoseconds on the loop's clock.</summary>
     internal long Now => _clock.Now();
 

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Runtime.CompilerServices;
 using System.Runtime.ExceptionServices;
 using Amy.Async.Compat;
+using Amy.Async.Native;
 
 namespace Amy.Async;
 
@@ -24,6 +25,7 @@ public sealed partial class EventLoop
 
     // Written by the loop's thread only, read by Statistics.
     private long _turns;
+    private long _polls;
     private long _postsRun;
     private long _events;
     private long _resumes;
@@ -58,10 +60,17 @@ public sealed partial class EventLoop
     {
         if (_stopRequested || _fatal is not null) return;
         var timeout = TimeToSleep();
+        if (_activeSince != 0) EndActivity();
         if (timeout == 0) Dispatch(_poller.Collect(0));
         else if (_foreign?.Jumper is { } time && JumpIfIdle(time, timeout)) return;
         else if (_spin.ShouldSpin(_kernelClock)) SpinThenWait(timeout);
         else Dispatch(_poller.Collect(timeout));
+    }
+
+    private void EndActivity()
+    {
+        LoopMeter.TurnDuration.Record((_kernelClock.Now() - _activeSince) / (double)MonotonicClock.NanosecondsPerSecond, Tag);
+        _activeSince = 0;
     }
 
     /// <summary>Nanoseconds until there is something to do without an event; 0: at once; negative: never.</summary>
@@ -88,6 +97,7 @@ public sealed partial class EventLoop
         while (events == 0 && !(work = _queue.HasWork || end >= due || _stopRequested) && (_spin.Always || end - start < _spin.Bound))
         {
             events = _poller.Collect(0);
+            _polls++;
             end = _kernelClock.Now();
         }
         if (events == 0 && !work)
@@ -105,7 +115,11 @@ public sealed partial class EventLoop
 
     private void Dispatch(int events)
     {
+        _polls++;
+        if (_isWatched && Watchdog.IsParked) Watchdog.Unpark(); // behind Collect's fence
+        if (LoopMeter.TurnDuration.Enabled) _activeSince = _kernelClock.Now();
         if (events == 0) return;
+        if (LoopMeter.BatchSize.Enabled) LoopMeter.BatchSize.Record(events, Tag);
         _events += events;
         _spin.Served(events);
         for (var i = 0; i < events && _fatal is null; i++)
@@ -117,6 +131,12 @@ public sealed partial class EventLoop
     private Action<object, object?>? _runCallback; // the arguments of InContext, which must not be a closure
     private object? _runTarget;
     private object? _runState;
+
+    // What runs now, for the watchdog to name; null in between. Costs a watched loop 2 ns a resume.
+    private object? _running;
+    private object? _runningState;
+    private readonly bool _isWatched;
+    private long _activeSince; // when the loop last came back from the kernel, while somebody listens to the meter; else 0
 
     private static readonly ContextCallback s_inContext = static loop => ((EventLoop)loop!).InContext();
 
@@ -148,6 +168,8 @@ public sealed partial class EventLoop
     private void Invoke(Action<object, object?> run, object target, object? state, ExecutionContext? context)
     {
         _budget = Budget;
+        var (outer, outerState) = (_running, _runningState);
+        if (_isWatched) (_running, _runningState) = (target, state);
         try
         {
             if (context is null && (!Runtime.IsolateItems || _baseContext is null)) run(target, state);
@@ -163,6 +185,7 @@ public sealed partial class EventLoop
         {
             OnUnhandled(e);
         }
+        if (_isWatched) (_running, _runningState) = (outer, outerState);
         RestoreContext();
     }
 

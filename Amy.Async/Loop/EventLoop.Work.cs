@@ -39,7 +39,7 @@ public sealed partial class EventLoop
     public Task InvokeAsync(Action action, CancellationToken cancellationToken = default)
     {
         if (action is null) throw new ArgumentNullException(nameof(action));
-        return new Invocation<bool>(() => { action(); return true; }, null, cancellationToken).Queue(this);
+        return new Invocation<bool>(() => { action(); return true; }, null, action, cancellationToken).Queue(this);
     }
 
     /// <summary>Runs a function on the loop's thread. The execution context flows.</summary>
@@ -48,7 +48,7 @@ public sealed partial class EventLoop
     public Task<T> InvokeAsync<T>(Func<T> function, CancellationToken cancellationToken = default)
     {
         if (function is null) throw new ArgumentNullException(nameof(function));
-        return new Invocation<T>(function, null, cancellationToken).Queue(this);
+        return new Invocation<T>(function, null, function, cancellationToken).Queue(this);
     }
 
     /// <summary>Runs an async function on the loop's thread. The execution context flows.</summary>
@@ -57,7 +57,7 @@ public sealed partial class EventLoop
     public Task InvokeAsync(Func<Task> function, CancellationToken cancellationToken = default)
     {
         if (function is null) throw new ArgumentNullException(nameof(function));
-        return InvokeAsync(async () => { await function().ConfigureAwait(false); return true; }, cancellationToken);
+        return new Invocation<bool>(null, async () => { await function().ConfigureAwait(false); return true; }, function, cancellationToken).Queue(this);
     }
 
     /// <summary>Runs an async function on the loop's thread. The execution context flows.</summary>
@@ -66,7 +66,7 @@ public sealed partial class EventLoop
     public Task<T> InvokeAsync<T>(Func<Task<T>> function, CancellationToken cancellationToken = default)
     {
         if (function is null) throw new ArgumentNullException(nameof(function));
-        return new Invocation<T>(null, function, cancellationToken).Queue(this);
+        return new Invocation<T>(null, function, function, cancellationToken).Queue(this);
     }
 
     /// <summary>
@@ -103,9 +103,10 @@ public sealed partial class EventLoop
 
     private bool TryEnqueue(Action<object, object?> run, object target, object? state, ExecutionContext? context)
     {
-        if (!_queue.TryAdd(new WorkItem(run, target, state, context), out var first)) return false;
+        var byLoop = IsCurrent;
+        if (!_queue.TryAdd(new WorkItem(run, target, state, context), byLoop, out var first)) return false;
         // The loop's own thread looks at the queue before it sleeps. Of others only the first into an empty queue wakes.
-        if (first && !IsCurrent) _poller.Wake();
+        if (first && !byLoop) _poller.Wake();
         return true;
     }
 

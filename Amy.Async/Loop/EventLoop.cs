@@ -32,18 +32,25 @@ public sealed partial class EventLoop : IDisposable, IAsyncDisposable
     private readonly Func<Exception, bool>? _unhandledException;
     private readonly string _name;
     private readonly bool _isDefault;
+    private readonly int? _processor;
     private readonly LoopSynchronizationContext _context;
 
     private EventLoop(EventLoopOptions? options, bool ownsThread, bool isDefault = false)
     {
         options ??= new EventLoopOptions();
         _calls = options.SystemCalls;
+        _processor = options.Processor;
+        if (_processor is { } processor) Affinity.Check(_calls, processor);
         _unhandledException = options.UnhandledException;
         _name = options.ThreadName ?? "Amy.Async loop";
         _ownsThread = ownsThread;
         _isDefault = isDefault;
         var foreign = options.TimeProvider is not null && options.TimeProvider != TimeProvider.System ? options.TimeProvider : null;
         _spin = new SpinPolicy(foreign is null ? Poller.Nanoseconds(options.SpinDuration) : 0);
+        _blockedThreshold = options.BlockedThreshold;
+        _throwOnTaskWait = options.ThrowOnTaskWait;
+        _isWatched = _blockedThreshold != Timeout.InfiniteTimeSpan;
+        Tag = new KeyValuePair<string, object?>("amy.loop.name", _name);
         _context = new LoopSynchronizationContext(this);
         TaskScheduler = new LoopTaskScheduler(this);
         Sweep = new PlainSweep(this);
@@ -96,11 +103,15 @@ public sealed partial class EventLoop : IDisposable, IAsyncDisposable
         PostsRun = Volatile.Read(ref _postsRun),
         Events = Volatile.Read(ref _events),
         Resumes = Volatile.Read(ref _resumes),
+        TimersFired = Volatile.Read(ref _timersFired),
         WakesWritten = _poller.WakesWritten,
+        WakesSaved = Math.Max(0, _queue.AddedByOthers - _poller.WakesWritten),
         SpinsPaid = _spin.Paid,
         SpinsInVain = _spin.InVain,
         BudgetYields = Volatile.Read(ref _budgetYields),
         AcceptBackoffs = Interlocked.Read(ref _acceptBackoffs),
+        BlockedTurns = Interlocked.Read(ref _blockedTurns),
+        SynchronousWaits = Volatile.Read(ref _synchronousWaits),
         TimersPending = _timers.Count,
         Registrations = _registrar.Count,
     };
@@ -125,7 +136,10 @@ public sealed partial class EventLoop : IDisposable, IAsyncDisposable
         Forget(SocketInterop.HandleOf(socket));
     }
 
-    /// <summary>For tests.</summary>
+    /// <summary>The loop's name, for the meter.</summary>
+    internal KeyValuePair<string, object?> Tag { get; }
+
+    /// <summary>Whether the thread is in the kernel, or about to be. Any thread.</summary>
     internal bool IsSleeping => _poller.IsSleeping;
 
     // ---- for Sockets

@@ -36,16 +36,65 @@ public sealed class EventLoopOptions
     public Func<Exception, bool>? UnhandledException { get; init; }
 
     /// <summary>
+    /// How long the loop may be away from its poller before <see cref="EventLoop.Blocked"/> is raised and
+    /// <see cref="EventLoopStatistics.BlockedTurns"/> counts it: one second by default. The time is that of the system, looked
+    /// at four times per threshold. <see cref="Timeout.InfiniteTimeSpan"/>: the loop is not watched.
+    /// </summary>
+    /// <exception cref="ArgumentOutOfRangeException">Less than a millisecond and not infinite, or more than a day.</exception>
+    public TimeSpan BlockedThreshold
+    {
+        get => _blockedThreshold;
+        init
+        {
+            if (value != Timeout.InfiniteTimeSpan && (value < TimeSpan.FromMilliseconds(1) || value > TimeSpan.FromDays(1)))
+                throw new ArgumentOutOfRangeException(nameof(value), value, "The threshold is between a millisecond and a day, or infinite.");
+            _blockedThreshold = value;
+        }
+    }
+
+    /// <summary>
+    /// Whether a synchronous wait for a Task on the loop's thread (<c>Wait</c>, <c>Result</c>) throws an
+    /// <see cref="InvalidOperationException"/> instead of blocking. Off by default. Only waits that
+    /// <see cref="EventLoop.SynchronousWait"/> is told of, and of those only the ones for a Task: a contended lock never throws.
+    /// </summary>
+    public bool ThrowOnTaskWait { get; init; }
+
+    /// <summary>
     /// The loop's time: what <see cref="EventLoop.Delay"/>, timers and time-outs run on. Null: the kernel's monotonic clock.
     /// For tests, a <see cref="VirtualTimeProvider"/>, or <c>FakeTimeProvider</c> of Microsoft.Extensions.TimeProvider.Testing;
     /// the loop does not spin then, whatever <see cref="SpinDuration"/> says.
     /// </summary>
     public TimeProvider? TimeProvider { get; init; }
 
+    /// <summary>
+    /// The processor that the loop's thread is pinned to, counted from 0 as the system does; null: the system chooses. A thread
+    /// that <see cref="EventLoop.Run(Func{Task}, EventLoopOptions?)"/> uses gets its processors back at the end.
+    /// <c>sched_setaffinity(2)</c>.
+    /// </summary>
+    /// <remarks>The loop's constructor throws an <see cref="ArgumentOutOfRangeException"/> if the process may not use that
+    /// processor, a <see cref="PlatformNotSupportedException"/> where threads cannot be pinned.</remarks>
+    public int? Processor { get; init; }
+
+    /// <summary>For a loop of a group.</summary>
+    internal EventLoopOptions ForGroup(int index, int? processor) => new()
+    {
+        Poller = Poller,
+        ThreadName = $"{ThreadName ?? "Amy.Async loop"} {index}",
+        SpinDuration = SpinDuration,
+        BlockedThreshold = BlockedThreshold,
+        ThrowOnTaskWait = ThrowOnTaskWait,
+        UnhandledException = UnhandledException,
+        TimeProvider = TimeProvider,
+        Processor = processor,
+        SystemCalls = SystemCalls,
+        Clock = Clock,
+    };
+
     // The seams, for tests.
     internal SystemCalls SystemCalls { get; init; } = SystemCalls.Instance;
 
     internal MonotonicClock Clock { get; init; } = MonotonicClock.Instance;
 
+    private readonly TimeSpan _blockedThreshold = TimeSpan.FromSeconds(1);
     private readonly TimeSpan _spinDuration = CpuQuota.AllowsSpinning ? TimeSpan.FromTicks(SpinPolicy.DefaultBound / 100) : TimeSpan.Zero;
 }

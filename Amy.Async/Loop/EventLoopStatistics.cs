@@ -22,8 +22,14 @@ public sealed class EventLoopStatistics
     /// <summary>Continuations resumed in the dispatch.</summary>
     public long Resumes { get; init; }
 
+    /// <summary>Timers that fired.</summary>
+    public long TimersFired { get; init; }
+
     /// <summary>Wake-ups written to the kernel because the loop was asleep.</summary>
     public long WakesWritten { get; init; }
+
+    /// <summary>Posts of other threads that needed no wake-up of their own: the loop was awake, or being woken.</summary>
+    public long WakesSaved { get; init; }
 
     /// <summary>Spins before a sleep that ended in work that somebody awaited.</summary>
     public long SpinsPaid { get; init; }
@@ -36,6 +42,12 @@ public sealed class EventLoopStatistics
 
     /// <summary>Times that accepting was put off because descriptors or memory had run out.</summary>
     public long AcceptBackoffs { get; init; }
+
+    /// <summary>Turns that took longer than <see cref="EventLoopOptions.BlockedThreshold"/>.</summary>
+    public long BlockedTurns { get; init; }
+
+    /// <summary>Synchronous waits on the loop's thread; see <see cref="EventLoop.SynchronousWait"/>.</summary>
+    public long SynchronousWaits { get; init; }
 
     /// <summary>Timers waiting now.</summary>
     public int TimersPending { get; init; }

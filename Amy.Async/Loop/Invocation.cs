@@ -6,14 +6,17 @@ namespace Amy.Async;
 /// A function on its way to the loop, and the promise of its result. The promise's continuations never run on the loop
 /// because it is kept there.
 /// </summary>
-internal sealed class Invocation<T>(Func<T>? function, Func<Task<T>>? asyncFunction, CancellationToken cancellationToken)
-    : TaskCompletionSource<T>(TaskCreationOptions.RunContinuationsAsynchronously)
+internal sealed class Invocation<T>(Func<T>? function, Func<Task<T>>? asyncFunction, Delegate work, CancellationToken cancellationToken)
+    : TaskCompletionSource<T>(TaskCreationOptions.RunContinuationsAsynchronously), INamedWork
 {
     private static readonly Action<object, object?> s_run = static (invocation, loop) => ((Invocation<T>)invocation).Run((EventLoop)loop!);
     private static readonly Action<object?> s_cancel = static invocation => ((Invocation<T>)invocation!).Cancel();
 
     private CancellationTokenRegistration _registration;
     private int _begun; // 1: it runs or was cancelled; Interlocked decides between the two
+
+    /// <inheritdoc/>
+    public Delegate Work => work;
 
     internal Task<T> Queue(EventLoop loop)
     {

@@ -3,13 +3,20 @@ using System.IO.Pipelines;
 namespace Amy.Async;
 
 /// <summary>The context that is current on a loop's thread: what awaits under it goes on there.</summary>
-internal sealed class LoopSynchronizationContext(EventLoop loop) : SynchronizationContext
+internal sealed class LoopSynchronizationContext : SynchronizationContext
 {
     private static readonly Action<object, object?> s_run = static (callback, state) => ((SendOrPostCallback)callback)(state);
 
-    internal EventLoop Loop { get; } = loop;
+    internal LoopSynchronizationContext(EventLoop loop)
+    {
+        Loop = loop;
+        PipeScheduler = new LoopPipeScheduler(loop);
+        SetWaitNotificationRequired(); // have Wait called
+    }
 
-    internal PipeScheduler PipeScheduler { get; } = new LoopPipeScheduler(loop);
+    internal EventLoop Loop { get; }
+
+    internal PipeScheduler PipeScheduler { get; }
 
     /// <summary>Queues to the loop; to the thread pool once the loop has stopped, so that nothing waits for ever.</summary>
     public override void Post(SendOrPostCallback d, object? state)
@@ -24,6 +31,16 @@ internal sealed class LoopSynchronizationContext(EventLoop loop) : Synchronizati
         if (d is null) throw new ArgumentNullException(nameof(d));
         if (Loop.IsCurrent) d(state);
         else Loop.InvokeAsync(() => d(state)).GetAwaiter().GetResult();
+    }
+
+    /// <summary>
+    /// Called by the runtime for every wait on the thread that blocks, contended locks of the platform's own included: so it
+    /// only tells, unless it is asked to throw where the wait is one for a Task.
+    /// </summary>
+    public override int Wait(IntPtr[] waitHandles, bool waitAll, int millisecondsTimeout)
+    {
+        if (millisecondsTimeout != 0) Loop.OnSynchronousWait();
+        return WaitHelper(waitHandles, waitAll, millisecondsTimeout);
     }
 
     public override SynchronizationContext CreateCopy() => this;

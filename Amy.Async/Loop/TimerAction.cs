@@ -1,7 +1,7 @@
 namespace Amy.Async;
 
 /// <summary>What a timer of a <see cref="TimeProvider"/> calls, and the execution context that it captured.</summary>
-internal sealed class TimerAction(TimerCallback callback, object? state)
+internal sealed class TimerAction(TimerCallback callback, object? state) : INamedWork
 {
     /// <summary>For a loop, which flows the context itself.</summary>
     internal static readonly Action<object, object?> CallOnLoop = static (action, _) => ((TimerAction)action).Call();
@@ -9,6 +9,9 @@ internal sealed class TimerAction(TimerCallback callback, object? state)
     private static readonly ContextCallback s_invoke = static action => ((TimerAction)action!).Call();
 
     internal readonly ExecutionContext? Context = ExecutionContext.Capture(); // null: its flow is suppressed
+
+    /// <inheritdoc/>
+    public Delegate Work => callback;
 
     internal void Invoke()
     {

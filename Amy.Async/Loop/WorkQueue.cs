@@ -27,6 +27,7 @@ internal sealed class WorkQueue
     private WorkItem[] _incoming = new WorkItem[64]; // guarded by _lock
     private int _incomingCount; // written under _lock; the loop peeks without it, ordered by the poller's wake handshake
     private bool _closed; // guarded by _lock
+    private long _addedByOthers; // written under _lock
     private WorkItem[] _taken = new WorkItem[64]; // loop only
     private int _next;
     private int _end;
@@ -37,13 +38,17 @@ internal sealed class WorkQueue
     /// <summary>Loop only: how many items one can take before the next look at what came in.</summary>
     internal int Taken => _end - _next;
 
+    /// <summary>How many items came from other threads than the loop's. Any thread.</summary>
+    internal long AddedByOthers => Volatile.Read(ref _addedByOthers);
+
     /// <summary>Adds an item. False: the queue is closed. <paramref name="first"/>: it was empty, so the loop may be asleep.</summary>
-    internal bool TryAdd(in WorkItem item, out bool first)
+    internal bool TryAdd(in WorkItem item, bool byLoop, out bool first)
     {
         lock (_lock)
         {
             first = _incomingCount == 0;
             if (_closed) return false;
+            if (!byLoop) _addedByOthers++;
             if (_incomingCount == _incoming.Length) Array.Resize(ref _incoming, _incomingCount * 2);
             _incoming[_incomingCount] = item;
             Volatile.Write(ref _incomingCount, _incomingCount + 1);

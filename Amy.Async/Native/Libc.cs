@@ -99,4 +99,10 @@ internal static unsafe class Libc
 
     [DllImport(Library, SetLastError = LastError.IsSavedByTheStub)]
     internal static extern int getpid();
+
+    [DllImport(Library, SetLastError = LastError.IsSavedByTheStub)]
+    internal static extern int sched_getaffinity(int pid, nuint cpusetsize, void* mask);
+
+    [DllImport(Library, SetLastError = LastError.IsSavedByTheStub)]
+    internal static extern int sched_setaffinity(int pid, nuint cpusetsize, void* mask);
 }

@@ -225,6 +225,14 @@ internal abstract class DescriptorSource(EventLoop loop) : AwaitableSource(loop,
     internal long TimeoutOf(Direction direction) =>
         Volatile.Read(ref _timeouts) is { } timeouts && timeouts.Get(direction) is var value && value != Timeout.InfiniteTimeSpan ? Poller.Nanoseconds(value) : -1;
 
+    /// <summary>Counts and time-outs of a source whose place this one takes; the caller holds both directions of it.</summary>
+    protected void ContinueFrom(DescriptorSource from)
+    {
+        BytesReceived = from.BytesReceived;
+        BytesSent = from.BytesSent;
+        _timeouts = Volatile.Read(ref from._timeouts);
+    }
+
     private sealed class Timeouts
     {
         private long _read = Timeout.InfiniteTimeSpan.Ticks; // any thread; each operation looks once
