@@ -130,6 +130,8 @@ internal sealed class DocumentTests
     {
         var blocks = Blocks("docs/getting-started.md");
         for (var i = 1; i < blocks.Count; i++) yield return new TestCaseData(blocks[i], blocks[0]).SetName($"Guide_Example{i}_PrintsWhatItSays");
+        var loops = Blocks("docs/loops.md");
+        for (var i = 0; i < loops.Count; i++) yield return new TestCaseData(loops[i], blocks[0]).SetName($"Loops_Example{i + 1}_PrintsWhatItSays");
     }
 
     /// <summary>Each block is a program: compiled, run, and its output compared with what the comments at its end say.</summary>
