@@ -134,6 +134,12 @@ internal abstract class Operation : IThreadPoolWorkItem
         }
     }
 
+    /// <summary>Whoever holds Inside: the operation has got on, and its time begins anew. The timer looks when it fires.</summary>
+    internal void RenewTimeout()
+    {
+        if (_timer is { IsSet: true } timer && Timeout is >= 0 and var timeout) timer.Set(Loop, timeout);
+    }
+
     // ---- completing: the loop's thread
 
     /// <summary>Loop only: the operation was taken (Inside); try, and complete or arm again.</summary>

@@ -119,6 +119,7 @@ internal static class FileConstants
     internal const int F_SETFL = 4;
     internal const int O_ACCMODE = 3;
     internal const int O_NOCTTY = 0x100;
+    internal const int O_APPEND = 0x400;
     internal const int O_NONBLOCK = 0x800;
     internal const int O_CLOEXEC = 0x80000;
 

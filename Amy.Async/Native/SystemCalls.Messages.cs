@@ -155,13 +155,25 @@ internal unsafe partial class SystemCalls
         return (*(long*)(buffer + FileConstants.StatxDeviceOffset), *(long*)(buffer + FileConstants.StatxInodeOffset));
     }
 
-    /// <summary>
-    /// kcmp(2), KCMP_FILE: whether two descriptors of this process share one open file description. False also where the
-    /// kernel does not say (built without it, or a seccomp filter).
-    /// </summary>
-    internal virtual bool IsSameDescription(int first, int second)
+    /// <summary>kcmp(2), KCMP_FILE: 0 if two descriptors of this process share one open file description, positive if not; -errno.</summary>
+    internal virtual int CompareDescriptions(int first, int second)
     {
         nint process = Libc.getpid();
-        return Libc.syscall(SystemCallNumber.Kcmp, process, (void*)process, FileConstants.KCMP_FILE, first, (void*)second, 0) == 0;
+        return Result(Libc.syscall(SystemCallNumber.Kcmp, process, (void*)process, FileConstants.KCMP_FILE, first, (void*)second, 0));
+    }
+
+    /// <summary>
+    /// Whether two descriptors that are no regular files share one open file description. Where the kernel does not say (built
+    /// without kcmp, or a seccomp filter), a flag that means nothing to such files tells: changed on one, does it change on the other?
+    /// </summary>
+    internal bool IsSameDescription(int first, int second)
+    {
+        var order = CompareDescriptions(first, second);
+        if (order >= 0) return order == 0;
+        var (ours, theirs) = (GetFlags(first), GetFlags(second));
+        if (ours < 0 || theirs < 0 || SetFlags(first, ours ^ FileConstants.O_APPEND) < 0) return false;
+        var changed = GetFlags(second) ^ theirs;
+        _ = SetFlags(first, ours);
+        return (changed & FileConstants.O_APPEND) != 0;
     }
 }

@@ -204,6 +204,22 @@ public sealed class Registrar
         lock (_lock) return registration.Id != 0 && Modify(registration, interest) >= 0;
     }
 
+    /// <summary>
+    /// Whether the number still stands for the file that was registered: adding it again is refused as a double then, and
+    /// unlike a change that makes no event.
+    /// </summary>
+    internal bool IsStillThere(Registration registration, Interest interest)
+    {
+        lock (_lock)
+        {
+            if (registration.Id == 0 || !_table.IsOwner(registration) || !registration.TryHold(out var held)) return false;
+            var result = _selector.Add(registration.Descriptor, registration.Id, interest);
+            if (result >= 0) _selector.Remove(registration.Descriptor); // another file
+            held?.DangerousRelease();
+            return result == -Errno.EEXIST;
+        }
+    }
+
     /// <summary>Ends a registration of the loop's, if it is still there. The kernel's refusal changes nothing.</summary>
     internal void Deregister(Registration registration)
     {

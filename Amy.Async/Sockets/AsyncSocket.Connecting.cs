@@ -111,7 +111,7 @@ public sealed partial class AsyncSocket
         accepted = null;
         var descriptor = listener.Accept();
         if (descriptor < 0) return descriptor;
-        var source = new SocketSource(target, descriptor, listener.Family, listener.Kind);
+        var source = new SocketSource(target, descriptor, listener.Family, listener.Kind, listener.SendsEmpty);
         if (listener.MustSetNoDelay)
             _ = source.SetOption(SocketConstants.IPPROTO_TCP, SocketConstants.TCP_NODELAY, 1); // fails only if the peer is gone: the first receive says so
         try

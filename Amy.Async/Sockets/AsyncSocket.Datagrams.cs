@@ -142,11 +142,13 @@ public sealed partial class AsyncSocket
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
     /// <exception cref="TimeoutException">It took longer than <see cref="ReceiveTimeout"/>.</exception>
     /// <exception cref="SocketException">An earlier send was refused, …</exception>
+    /// <exception cref="NotSupportedException">A stream.</exception>
     /// <exception cref="InvalidOperationException">Another operation of the reading direction is in progress.</exception>
     /// <exception cref="ObjectDisposedException">Disposed, or the loop has stopped.</exception>
     public ValueTask<int> ReceiveAsync(DatagramBatch batch, CancellationToken cancellationToken = default)
     {
         if (batch is null) throw new ArgumentNullException(nameof(batch));
+        if (!_source.SendsEmpty) throw new NotSupportedException("A batch is of datagrams; this socket is a stream.");
         if (cancellationToken.IsCancellationRequested) return new ValueTask<int>(Task.FromCanceled<int>(cancellationToken));
         var begun = _source.Begin(Direction.Read, out var deferred);
         var action = _source.Operation(Direction.Read).Action<ReceiveBatchAction>();
@@ -162,11 +164,13 @@ public sealed partial class AsyncSocket
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
     /// <exception cref="TimeoutException">It took longer than <see cref="SendTimeout"/>.</exception>
     /// <exception cref="SocketException">The datagram with the number <see cref="DatagramBatch.Sent"/> failed.</exception>
+    /// <exception cref="NotSupportedException">A stream.</exception>
     /// <exception cref="InvalidOperationException">Another operation of the writing direction is in progress.</exception>
     /// <exception cref="ObjectDisposedException">Disposed, or the loop has stopped.</exception>
     public ValueTask<int> SendAsync(DatagramBatch batch, CancellationToken cancellationToken = default)
     {
         if (batch is null) throw new ArgumentNullException(nameof(batch));
+        if (!_source.SendsEmpty) throw new NotSupportedException("A batch is of datagrams; this socket is a stream.");
         if (cancellationToken.IsCancellationRequested) return new ValueTask<int>(Task.FromCanceled<int>(cancellationToken));
         var begun = _source.Begin(Direction.Write, out var deferred);
         var action = _source.Operation(Direction.Write).Action<SendBatchAction>();

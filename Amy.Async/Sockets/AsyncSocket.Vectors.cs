@@ -94,6 +94,7 @@ public sealed partial class AsyncSocket
                 {
                     Collect();
                     if (_vectors.Count == 0 && (Result > 0 || !socket.SendsEmpty)) return 0;
+                    if (socket.SendsEmpty && _vectors.IsFull && _vectors.Length < Length()) return -Errno.EMSGSIZE; // one datagram: all or nothing
                     if (!socket.TryHold(out var held)) return -Errno.EBADF;
                     var n = socket.SystemCalls.SendMessage(socket.FileDescriptor, _vectors.Vectors, default, default, 0);
                     held?.DangerousRelease();
@@ -109,6 +110,14 @@ public sealed partial class AsyncSocket
                 }
                 if (socket.MustYield(sent)) return -Errno.EAGAIN;
             }
+        }
+
+        private long Length()
+        {
+            if (_list is null) return _sequence.Length;
+            var length = 0L;
+            foreach (var segment in _list) length += segment.Count;
+            return length;
         }
 
         private void Collect()

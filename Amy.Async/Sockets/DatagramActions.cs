@@ -64,7 +64,10 @@ internal sealed class SendToAction : SocketAction<int>
             if (used > 0) SocketInterop.CopyTo(_remote!, address);
             do
             {
-                var n = socket.SystemCalls.SendTo(socket.FileDescriptor, _buffer.Span.Slice(Result), address.Slice(0, used), _flags);
+                // The kernel marks the last byte that it takes as urgent, of a part too: the others go first, without the flag.
+                var rest = _buffer.Span.Slice(Result);
+                var first = (_flags & SocketConstants.MSG_OOB) != 0 && !socket.SendsEmpty && rest.Length > 1;
+                var n = socket.SystemCalls.SendTo(socket.FileDescriptor, first ? rest.Slice(0, rest.Length - 1) : rest, address.Slice(0, used), first ? 0 : _flags);
                 if (socket.CountSent(n) < 0) return n;
                 Result += n;
             }

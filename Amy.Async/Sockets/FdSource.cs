@@ -28,6 +28,7 @@ internal sealed class FdSource : DescriptorSource
     private readonly bool _isRaw; // somebody else's number
     private readonly int _descriptor; // the handle's, or that of the terminal opened anew
     private readonly bool _reopened;
+    private readonly int _number; // what was given
     private readonly (long, long) _file; // the key in s_sharing
     private bool _restores; // whether O_NONBLOCK is ours to take back; under the lock of s_sharing
     private volatile bool _stale; // the number is closed, or stands for another file
@@ -49,9 +50,10 @@ internal sealed class FdSource : DescriptorSource
             var blocks = (flags & FileConstants.O_NONBLOCK) == 0;
             _descriptor = blocks ? Reopen(number, flags) : number;
             _reopened = _descriptor != number;
+            _number = number;
+            _file = SystemCalls.GetFile(number);
             Attach(blocks && !_reopened, flags);
             if (_reopened) return;
-            _file = SystemCalls.GetFile(number);
             Share(blocks);
         }
         finally
@@ -76,20 +78,28 @@ internal sealed class FdSource : DescriptorSource
         return _reopened || TryHold(_handle, out held);
     }
 
-    internal override bool TryEnter(out SafeHandle? held) => TryHold(out held) && (!_isRaw || IsStillOurs(held));
+    internal override bool TryEnter(out SafeHandle? held) => TryHold(out held) && !(_reopened && _handle.IsClosed) && (!_isRaw || IsStillOurs(held));
 
     private bool IsStillOurs(SafeHandle? held)
     {
-        if (Refresh()) return true;
+        if (IsCurrent()) return true;
         held?.DangerousRelease();
         return false;
+    }
+
+    private bool IsCurrent()
+    {
+        // The terminal opened anew is ours: look at the number that it was opened by.
+        var current = _reopened ? SystemCalls.GetFile(_number) == _file : Loop.Registrar.IsStillThere(this, All);
+        if (!current && !State.IsEnded && Id != 0) _stale = true; // else it was we who ended the registration
+        return current;
     }
 
     // Reports again what is ready; false: the kernel knows no such file under our number.
     private bool Refresh()
     {
         if (Loop.Registrar.Refresh(this, All)) return true;
-        if (!State.IsEnded) _stale = true; // else it was we who ended the registration
+        if (!State.IsEnded && Id != 0) _stale = true; // likewise
         return false;
     }
 
@@ -102,7 +112,7 @@ internal sealed class FdSource : DescriptorSource
     /// <summary>Closes, having looked whether the descriptor is still the one that it was.</summary>
     internal void Release()
     {
-        if (_isRaw && !State.IsEnded) Refresh();
+        if (_isRaw && !State.IsEnded) IsCurrent();
         Close();
     }
 
@@ -155,7 +165,7 @@ internal sealed class FdSource : DescriptorSource
     {
         if (_ownsHandle) return false;
         var waits = State.IsArmed(Direction.Read) || State.IsArmed(Direction.Write) || Volatile.Read(ref _priority) is { } side && side.State.IsArmed(Direction.Read);
-        if (waits && (_handle.IsClosed || _isRaw && !Refresh())) Close();
+        if (waits && (_handle.IsClosed || _isRaw && !IsCurrent())) Close();
         return waits;
     }
 
@@ -219,6 +229,7 @@ internal sealed class FdSource : DescriptorSource
             if (sharing.Count == 0) s_sharing.Remove(_file);
             if (!_restores || _stale) return; // another file's flags are not ours
             _restores = false;
+            if (_isRaw && SystemCalls.GetFile(_descriptor) != _file) return; // found out only now
             if (!TryHold(out var held)) return; // closed by its owner already
             var heir = sharing.Find(other => SystemCalls.IsSameDescription(_descriptor, other._descriptor));
             if (heir is not null) heir._restores = true;

@@ -55,6 +55,7 @@ internal sealed class HappyEyeballs(DnsEndPoint name, AsyncSocketOptions options
             var isDue = true; // the next attempt's turn
             while (true)
             {
+                token.ThrowIfCancellationRequested(); // also look-ups that ended for that
                 Absorb(lookups, ref failure);
                 if (isDue && Next() is { } address)
                 {

@@ -57,6 +57,7 @@ internal abstract class SocketAction<T> : SocketAction, IValueTaskSource<T>
             {
                 Release();
                 var result = Result;
+                Result = default!; // what it refers to is the caller's alone
                 socket.End(direction, ready || n < 0);
                 return n >= 0 ? new ValueTask<T>(result) : socket.Failed<T>(n, asStream: false);
             }
@@ -72,6 +73,7 @@ internal abstract class SocketAction<T> : SocketAction, IValueTaskSource<T>
     T IValueTaskSource<T>.GetResult(short token)
     {
         var result = Result;
+        if (Operation.GetStatus(token) != ValueTaskSourceStatus.Pending) Result = default!;
         Operation.Finish(token);
         return result;
     }

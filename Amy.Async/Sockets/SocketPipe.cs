@@ -58,6 +58,8 @@ internal sealed class PipeSegment : ReadOnlySequenceSegment<byte>
 
     internal Memory<byte> Buffer => _buffer;
 
+    internal int Size => _buffer.Length;
+
     internal void Rent(AsyncPipeOptions options, int size)
     {
         size = Math.Max(size, options.MinimumSegmentSize);

@@ -17,7 +17,7 @@ internal sealed class SocketPipeReader(SocketPipe pipe) : PipeReader
     private PipeSegment? _spare; // an object without a buffer
     private bool _examinedAll = true;
     private bool _end; // the peer sends no more
-    private bool _completed;
+    private volatile bool _completed; // also read by the loop, under a read that waits
     private int _cancel; // 1: the pending or next read is cancelled; any thread, Interlocked
     private ReadAction? _action;
 
@@ -81,9 +81,16 @@ internal sealed class SocketPipeReader(SocketPipe pipe) : PipeReader
     {
         if (_completed) return;
         _completed = true;
+        // While a read waits, the buffers are the loop's: it gives them back when it looks.
+        if (pipe.Source.State.IsBusy(Direction.Read) && Volatile.Read(ref _action) is { } action) action.Operation.RequestLook();
+        else DropAll();
+        pipe.OnCompleted();
+    }
+
+    private void DropAll()
+    {
         while (_head is not null) DropHead();
         _spare = null;
-        pipe.OnCompleted();
     }
 
     private ReadAction TakeAction(SocketSource source)
@@ -111,7 +118,7 @@ internal sealed class SocketPipeReader(SocketPipe pipe) : PipeReader
     /// <summary>recv(2) into what is free of the last buffer, or into a fresh one that goes back if there was nothing.</summary>
     private int Receive(SocketSource source, out bool ready)
     {
-        var fresh = _tail is null || _tail.Free.IsEmpty ? TakeSegment() : null;
+        var fresh = _tail is null || _tail.Free.Length < _tail.Size / 4 ? TakeSegment() : null; // a call for a few bytes is not worth it
         int n;
         try
         {
@@ -178,13 +185,15 @@ internal sealed class SocketPipeReader(SocketPipe pipe) : PipeReader
         {
             var n = reader.Receive(socket, out ready);
             if (n < 0) return n;
+            if (reader._completed) reader.DropAll();
             Result = reader.Current(isCanceled: false);
             return 0;
         }
 
         internal override bool Examine()
         {
-            if (Interlocked.CompareExchange(ref reader._cancel, 0, 1) != 1) return false;
+            if (reader._completed) reader.DropAll();
+            else if (Interlocked.CompareExchange(ref reader._cancel, 0, 1) != 1) return false;
             Result = reader.Current(isCanceled: true);
             return true;
         }

@@ -107,9 +107,9 @@ internal sealed class SocketPipeWriter(SocketPipe pipe) : PipeWriter
                 return new ValueTask<FlushResult>(new FlushResult(isCanceled: true, isCompleted: false));
             }
             if (_unsent <= _pipe.Options.PauseWriterThreshold) return new ValueTask<FlushResult>(default(FlushResult));
-            if (_flush is null) _pipe.Source.Add(_flush = new FlushSide(this));
+            if (_flush is null) _pipe.Source.Add(_flush = new FlushSide(_pipe.Source.Loop));
         }
-        return _flush.WaitAsync(cancellationToken);
+        return _flush.WaitAsync(this, cancellationToken);
     }
 
     /// <summary>What fits into the kernel's buffer goes there without a copy.</summary>
@@ -237,6 +237,7 @@ internal sealed class SocketPipeWriter(SocketPipe pipe) : PipeWriter
                 _unsent -= n;
             }
             sent += n;
+            _action!.Operation.RenewTimeout(); // one operation sends all that comes: its time-out is for standing still
             if (n < next.Length || source.MustYield(sent)) return Waiting();
         }
         return Done();
@@ -357,16 +358,20 @@ internal sealed class SocketPipeWriter(SocketPipe pipe) : PipeWriter
     }
 
     /// <summary>A flush that waits until enough is sent.</summary>
-    private sealed class FlushSide(SocketPipeWriter writer) : SideSource(writer._pipe.Source.Loop, Readiness.None)
+    private sealed class FlushSide(EventLoop loop) : SideSource(loop, Readiness.None)
     {
+        private SocketPipeWriter? _writer; // only while a flush waits: the source, which keeps this, must not keep the socket
+
         protected override string ObjectName => nameof(AsyncSocket);
 
-        internal ValueTask<FlushResult> WaitAsync(CancellationToken token)
+        internal ValueTask<FlushResult> WaitAsync(SocketPipeWriter writer, CancellationToken token)
         {
             var begun = Begin(Direction.Read, out var deferred);
+            _writer = writer;
             var operation = (FlushOperation)(Reader ??= new FlushOperation(this));
             if (begun == StateWord.BeginResult.Attempt && TryResult(out var result, out var failure))
             {
+                _writer = null;
                 End(Direction.Read, ready: true);
                 return failure is null ? new ValueTask<FlushResult>(result) : new ValueTask<FlushResult>(Task.FromException<FlushResult>(failure));
             }
@@ -375,8 +380,11 @@ internal sealed class SocketPipeWriter(SocketPipe pipe) : PipeWriter
 
         protected override InvalidOperationException Busy(Direction direction) => new("Another flush of this pipe is in progress.");
 
+        internal void Release() => _writer = null;
+
         internal bool TryResult(out FlushResult result, out Exception? failure)
         {
+            var writer = _writer!;
             lock (writer)
             {
                 result = new FlushResult(writer._cancelFlush, isCompleted: false);
@@ -410,6 +418,8 @@ internal sealed class SocketPipeWriter(SocketPipe pipe) : PipeWriter
         protected override void OnArmed() => RequestLook();
 
         protected override bool Examine() => Attempt();
+
+        protected override void OnCompleting() => side.Release();
 
         FlushResult IValueTaskSource<FlushResult>.GetResult(short token)
         {

@@ -8,7 +8,7 @@ using Amy.Async.Native;
 namespace Amy.Async;
 
 /// <summary>What a short read on this kind of socket says.</summary>
-internal enum ShortRead
+internal enum ShortRead : byte // small: there is one of them in each connection
 {
     /// <summary>Nothing: only EAGAIN means drained (datagrams, and whatever is unknown).</summary>
     ProvesNothing,
@@ -33,7 +33,7 @@ internal enum ShortRead
 /// out-of-band data (then EPOLLPRI has been or will be an event, which makes the reader look again), and after a hang-up no
 /// further edge comes. Unix-domain streams also stop at ancillary data, which recvmsg tells.</para>
 /// </remarks>
-internal sealed class SocketSource : DescriptorSource
+internal sealed partial class SocketSource : DescriptorSource
 {
     private const int MaxAcceptSkips = 64;
 
@@ -45,7 +45,7 @@ internal sealed class SocketSource : DescriptorSource
     private bool _ownsSocket = true; // guarded by the lock on this
     private volatile bool _wasReset; // a send was told so
     private volatile bool _gone; // the number has another owner: not ours to close
-    private bool _givenAway; // to a source of another loop; guarded by the lock on this
+    private bool _givenAway; // to a source of another loop (SocketSource.Moving.cs); guarded by the lock on this
     private volatile bool _shutdownOnClose; // set before Close, whose compare-exchange publishes it
     private HangUpSide? _hangUp;
     private string? _unlink; // the file of a Unix-domain listener, removed on close
@@ -79,22 +79,6 @@ internal sealed class SocketSource : DescriptorSource
         {
             held?.DangerousRelease();
         }
-    }
-
-    /// <summary>Takes the place of a source of another loop; the caller holds both directions of that, and its lock.</summary>
-    private SocketSource(EventLoop loop, SocketSource from) : base(loop)
-    {
-        _descriptor = from._descriptor;
-        _shortRead = from._shortRead;
-        _isDatagram = from._isDatagram;
-        _isForeign = from._isForeign;
-        _socket = from._socket;
-        _handle = from._handle;
-        _ownsSocket = from._ownsSocket;
-        _wasReset = from._wasReset;
-        _unlink = from._unlink;
-        Family = from.Family;
-        ContinueFrom(from);
     }
 
     protected override string ObjectName => nameof(AsyncSocket);
@@ -309,56 +293,6 @@ internal sealed class SocketSource : DescriptorSource
         }
         Close();
         return socket;
-    }
-
-    /// <summary>
-    /// Hands the descriptor to a source of another loop; this one ends without closing it. It is registered there before it is
-    /// removed here: what is ready counts as an edge there, so none is lost.
-    /// </summary>
-    /// <remarks>Holding both directions (Inside) keeps the descriptor open and others out. The lock comes first, because
-    /// <see cref="GetSocket"/> waits under it for those who are inside. Story: another thread disposes this meanwhile. Its Close
-    /// leaves the descriptor to the last one inside, which is us; our own Close then finds that it came second, and the
-    /// descriptor is closed by way of the new source.</remarks>
-    internal SocketSource MoveTo(EventLoop target)
-    {
-        SocketSource moved;
-        lock (this)
-        {
-            BeginTry(Direction.Read);
-            try
-            {
-                BeginTry(Direction.Write);
-            }
-            catch
-            {
-                End(Direction.Read, ready: true);
-                throw;
-            }
-            moved = new SocketSource(target, this);
-            SafeHandle? held = null;
-            try
-            {
-                if (!TryHold(out held)) throw new ObjectDisposedException(ObjectName);
-                target.Attach(moved, _descriptor, Interest.Both | Interest.Priority);
-                _givenAway = true;
-            }
-            catch
-            {
-                End(Direction.Read, ready: true);
-                End(Direction.Write, ready: true);
-                throw;
-            }
-            finally
-            {
-                held?.DangerousRelease();
-            }
-        }
-        var disposed = !Close();
-        End(Direction.Read, ready: false);
-        End(Direction.Write, ready: false); // the last: CloseDescriptor finds it given away
-        if (!disposed) return moved;
-        moved.Close();
-        throw new ObjectDisposedException(ObjectName);
     }
 
     /// <summary>Ends the attachment because the AsyncSocket was collected; a Socket has a finalizer of its own.</summary>

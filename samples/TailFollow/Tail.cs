@@ -12,7 +12,7 @@ namespace Amy.Async.Samples;
 /// </summary>
 public static class Tail
 {
-    private const uint IN_MODIFY = 0x2, IN_DELETE_SELF = 0x400, IN_MOVE_SELF = 0x800;
+    private const uint IN_MODIFY = 0x2, IN_ATTRIB = 0x4, IN_DELETE_SELF = 0x400, IN_MOVE_SELF = 0x800;
     private const int IN_CLOEXEC = 0x80000, IN_NONBLOCK = 0x800;
     private const int MaxLine = 1 << 20;
 
@@ -32,7 +32,7 @@ public static class Tail
                 while (lines.TryRead(out ReadOnlyMemory<byte> line)) yield return Encoding.UTF8.GetString(line.Span);
             }
             var length = await watch.ReadAsync(events, cancellationToken);
-            if (HasEnded(events.AsSpan(0, length))) yield break;
+            if (HasEnded(events.AsSpan(0, length)) || !File.Exists(path)) yield break; // while it is open here, a deleted one tells only of its attributes
         }
     }
 
@@ -41,7 +41,7 @@ public static class Tail
         var descriptor = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
         if (descriptor < 0) throw new Win32Exception();
         var watch = AsyncFd.FromDescriptor(descriptor, ownsHandle: true);
-        if (inotify_add_watch(descriptor, Encoding.UTF8.GetBytes(path + '\0'), IN_MODIFY | IN_DELETE_SELF | IN_MOVE_SELF) >= 0) return watch;
+        if (inotify_add_watch(descriptor, Encoding.UTF8.GetBytes(path + '\0'), IN_MODIFY | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF) >= 0) return watch;
         var error = new Win32Exception();
         watch.Dispose();
         throw error;
