@@ -49,6 +49,12 @@ var idle = new Command("idle", "Managed memory of idle connections, as sockets a
 idle.SetAction((result, token) => Cancellable(token, () => SinkComparison.Idle(Output(), result.GetValue(many), token)));
 root.Subcommands.Add(idle);
 
+var wakes = new Option<int>("--wakes") { Description = "Wakes there a round, and as many back.", DefaultValueFactory = _ => 8_000 };
+AtLeast(wakes, 1, 200_000);
+var wake = new Command("wake", "Waking a sleeping loop from another thread, beside C threads with eventfd and epoll_wait; bursts of posts.") { rounds, wakes };
+wake.SetAction((result, token) => Cancellable(token, () => WakeComparison.Run(Output(), result.GetValue(rounds), result.GetValue(wakes), token)));
+root.Subcommands.Add(wake);
+
 var micro = new Command("micro", "The BenchmarkDotNet suite; its own arguments follow, for example --filter '*Post*'.") { TreatUnmatchedTokensAsErrors = false };
 var fast = new Option<bool>("--quick") { Description = "A short job: less precise." };
 micro.Options.Add(fast);
@@ -78,7 +84,7 @@ var pattern = new Option<string>("--pattern") { Required = true };
 var transport = new Option<string>("--transport") { DefaultValueFactory = _ => "tcp" };
 var worker = new Command("worker", "One row of a table, driven over standard input.") { pattern, transport, spin };
 worker.Hidden = true;
-worker.SetAction(result => Guard(default, () => Worker.PingPong(result.GetValue(pattern)!, result.GetValue(transport) == "unix",
+worker.SetAction(result => Guard(default, () => Worker.Obey(result.GetValue(pattern)!, result.GetValue(transport) == "unix",
     result.GetValue(spin) is { } s ? TimeSpan.FromMicroseconds(s) : null)));
 root.Subcommands.Add(worker);
 var server = new Command("server", "One row's server, driven over standard input.") { pattern };
