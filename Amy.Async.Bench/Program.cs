@@ -55,6 +55,12 @@ var wake = new Command("wake", "Waking a sleeping loop from another thread, besi
 wake.SetAction((result, token) => Cancellable(token, () => WakeComparison.Run(Output(), result.GetValue(rounds), result.GetValue(wakes), token)));
 root.Subcommands.Add(wake);
 
+var posts = new Option<int>("--posts") { Description = "Posts a round.", DefaultValueFactory = _ => 400_000 };
+AtLeast(posts, 1_000, 10_000_000);
+var post = new Command("post", "Posting to a loop from its own thread and from others, beside an unbounded Channel with one reader.") { rounds, posts };
+post.SetAction((result, token) => Cancellable(token, () => PostComparison.Run(Output(), result.GetValue(rounds), result.GetValue(posts), token)));
+root.Subcommands.Add(post);
+
 var micro = new Command("micro", "The BenchmarkDotNet suite; its own arguments follow, for example --filter '*Post*'.") { TreatUnmatchedTokensAsErrors = false };
 var fast = new Option<bool>("--quick") { Description = "A short job: less precise." };
 micro.Options.Add(fast);

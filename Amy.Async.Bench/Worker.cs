@@ -37,6 +37,8 @@ internal static class Worker
         {
             case "wake":
                 return new WakePair(spin).Answer;
+            case "queue-loop" or "queue-channel" or "queue-channel-thread":
+                return PostTarget.Create(pattern, spin).Answer;
             default:
                 var pingPong = PingPong.Create(pattern, unix, spin);
                 return parts => pingPong.Run(int.Parse(parts[1], CultureInfo.InvariantCulture), parts[0] == "time", long.Parse(parts[2], CultureInfo.InvariantCulture)).ToString();
