@@ -61,6 +61,19 @@ var post = new Command("post", "Posting to a loop from its own thread and from o
 post.SetAction((result, token) => Cancellable(token, () => PostComparison.Run(Output(), result.GetValue(rounds), result.GetValue(posts), token)));
 root.Subcommands.Add(post);
 
+var fairRounds = new Option<int>("--rounds") { Description = "Interleaved rounds.", DefaultValueFactory = _ => 5 };
+var fairMilliseconds = new Option<int>("--milliseconds") { Description = "Length of a round.", DefaultValueFactory = _ => 1_000 };
+var quiets = new Option<int>("--connections") { Description = "Quiet connections.", DefaultValueFactory = _ => 100 };
+var rate = new Option<int>("--rate") { Description = "Requests per second of each quiet connection.", DefaultValueFactory = _ => 50 };
+AtLeast(fairRounds, 1);
+AtLeast(fairMilliseconds, 100, 10_000);
+AtLeast(quiets, 1, 10_000);
+AtLeast(rate, 1, 10_000);
+var fairness = new Command("fairness", "Round trips of quiet connections alone and beside a firehose, a storm of accepts and one of posts.") { fairRounds, fairMilliseconds, quiets, rate };
+fairness.SetAction((result, token) => Cancellable(token, () =>
+    FairnessComparison.Run(Output(), result.GetValue(fairRounds), result.GetValue(fairMilliseconds), result.GetValue(quiets), result.GetValue(rate), token)));
+root.Subcommands.Add(fairness);
+
 var micro = new Command("micro", "The BenchmarkDotNet suite; its own arguments follow, for example --filter '*Post*'.") { TreatUnmatchedTokensAsErrors = false };
 var fast = new Option<bool>("--quick") { Description = "A short job: less precise." };
 micro.Options.Add(fast);

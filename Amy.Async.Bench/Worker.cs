@@ -37,6 +37,12 @@ internal static class Worker
         {
             case "wake":
                 return new WakePair(spin).Answer;
+            case "fair-server":
+                return new FairServer().Answer;
+            case "fair-quiet":
+                return new QuietClient().Answer;
+            case "fair-storms":
+                return new Storms().Answer;
             case "queue-loop" or "queue-channel" or "queue-channel-thread":
                 return PostTarget.Create(pattern, spin).Answer;
             default:
