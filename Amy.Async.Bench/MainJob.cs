@@ -29,7 +29,7 @@ internal static class MainJob
     {
         var milliseconds = quick ? 25 : 140;
         console.MarkupLineInterpolated($"Echo over TCP on loopback, {Rounds} interleaved rounds of {milliseconds} ms per row, {Environment.ProcessorCount} cores, .NET {Environment.Version}.");
-        using var yardstick = Yardstick.TryCompile(out var why);
+        using var yardstick = Yardstick.TryCompile("epoll", out var why);
         if (yardstick is null) console.MarkupLineInterpolated($"The row '{C}' is missing: {why}.");
         var tables = new List<Action>();
         Steps.Show(console, progress =>

@@ -49,6 +49,31 @@ var idle = new Command("idle", "Managed memory of idle connections, as sockets a
 idle.SetAction((result, token) => Cancellable(token, () => SinkComparison.Idle(Output(), result.GetValue(many), token)));
 root.Subcommands.Add(idle);
 
+var wakes = new Option<int>("--wakes") { Description = "Wakes there a round, and as many back.", DefaultValueFactory = _ => 8_000 };
+AtLeast(wakes, 1, 200_000);
+var wake = new Command("wake", "Waking a sleeping loop from another thread, beside C threads with eventfd and epoll_wait; bursts of posts.") { rounds, wakes };
+wake.SetAction((result, token) => Cancellable(token, () => WakeComparison.Run(Output(), result.GetValue(rounds), result.GetValue(wakes), token)));
+root.Subcommands.Add(wake);
+
+var posts = new Option<int>("--posts") { Description = "Posts a round.", DefaultValueFactory = _ => 400_000 };
+AtLeast(posts, 1_000, 10_000_000);
+var post = new Command("post", "Posting to a loop from its own thread and from others, beside an unbounded Channel with one reader.") { rounds, posts };
+post.SetAction((result, token) => Cancellable(token, () => PostComparison.Run(Output(), result.GetValue(rounds), result.GetValue(posts), token)));
+root.Subcommands.Add(post);
+
+var fairRounds = new Option<int>("--rounds") { Description = "Interleaved rounds.", DefaultValueFactory = _ => 5 };
+var fairMilliseconds = new Option<int>("--milliseconds") { Description = "Length of a round.", DefaultValueFactory = _ => 1_000 };
+var quiets = new Option<int>("--connections") { Description = "Quiet connections.", DefaultValueFactory = _ => 100 };
+var rate = new Option<int>("--rate") { Description = "Requests per second of each quiet connection.", DefaultValueFactory = _ => 50 };
+AtLeast(fairRounds, 1);
+AtLeast(fairMilliseconds, 100, 10_000);
+AtLeast(quiets, 1, 10_000);
+AtLeast(rate, 1, 10_000);
+var fairness = new Command("fairness", "Round trips of quiet connections alone and beside a firehose, a storm of accepts and one of posts.") { fairRounds, fairMilliseconds, quiets, rate };
+fairness.SetAction((result, token) => Cancellable(token, () =>
+    FairnessComparison.Run(Output(), result.GetValue(fairRounds), result.GetValue(fairMilliseconds), result.GetValue(quiets), result.GetValue(rate), token)));
+root.Subcommands.Add(fairness);
+
 var micro = new Command("micro", "The BenchmarkDotNet suite; its own arguments follow, for example --filter '*Post*'.") { TreatUnmatchedTokensAsErrors = false };
 var fast = new Option<bool>("--quick") { Description = "A short job: less precise." };
 micro.Options.Add(fast);
@@ -78,7 +103,7 @@ var pattern = new Option<string>("--pattern") { Required = true };
 var transport = new Option<string>("--transport") { DefaultValueFactory = _ => "tcp" };
 var worker = new Command("worker", "One row of a table, driven over standard input.") { pattern, transport, spin };
 worker.Hidden = true;
-worker.SetAction(result => Guard(default, () => Worker.PingPong(result.GetValue(pattern)!, result.GetValue(transport) == "unix",
+worker.SetAction(result => Guard(default, () => Worker.Obey(result.GetValue(pattern)!, result.GetValue(transport) == "unix",
     result.GetValue(spin) is { } s ? TimeSpan.FromMicroseconds(s) : null)));
 root.Subcommands.Add(worker);
 var server = new Command("server", "One row's server, driven over standard input.") { pattern };

@@ -13,7 +13,7 @@ internal static class StrictComparison
 
     internal static void Run(IAnsiConsole console, int rounds, int trips, int size, int spinMicroseconds, CancellationToken token)
     {
-        using var yardstick = Yardstick.TryCompile(out var why);
+        using var yardstick = Yardstick.TryCompile("epoll", out var why);
         if (yardstick is null) console.MarkupLineInterpolated($"The row 'C epoll loop' is missing: {why}.");
         string[] transports = ["tcp", "unix"];
         var tables = new List<Action>();

@@ -6,30 +6,49 @@ using Amy.Async.Bench.Patterns;
 namespace Amy.Async.Bench;
 
 /// <summary>
-/// The child's side: obeys lines on standard input and ends with it, so that it never outlives its parent. The C yardstick
-/// speaks the same protocol (see limits/epoll.c).
+/// The child's side: obeys lines on standard input and ends with it, so that it never outlives its parent. The C
+/// yardsticks speak the same protocol (see limits/).
 /// </summary>
 internal static class Worker
 {
-    /// <summary>Both ends in this process: "time BYTES MILLISECONDS" or "trips BYTES COUNT" gives a <see cref="Round"/>.</summary>
-    internal static int PingPong(string pattern, bool unix, TimeSpan? spin)
+    /// <summary>
+    /// Answers each line. Round trips with both ends in this process: "time BYTES MILLISECONDS" or "trips BYTES COUNT" gives
+    /// a <see cref="Round"/>. The other patterns say what they understand.
+    /// </summary>
+    internal static int Obey(string pattern, bool unix, TimeSpan? spin)
     {
-        var pingPong = Patterns.PingPong.Create(pattern, unix, spin);
+        var answer = Answers(pattern, unix, spin);
         foreach (var line in Lines())
-        {
-            var parts = line.Split(' ');
             try
             {
-                var round = pingPong.Run(int.Parse(parts[1], CultureInfo.InvariantCulture), parts[0] == "time", long.Parse(parts[2], CultureInfo.InvariantCulture));
-                Console.WriteLine(round);
+                Console.WriteLine(answer(line.Split(' ')));
             }
             catch (Exception e)
             {
-                Console.WriteLine($"error: {e.Message}");
+                Console.WriteLine($"error: {e.Message.ReplaceLineEndings(" ")}");
                 return 1;
             }
-        }
         return 0;
+    }
+
+    private static Func<string[], string> Answers(string pattern, bool unix, TimeSpan? spin)
+    {
+        switch (pattern)
+        {
+            case "wake":
+                return new WakePair(spin).Answer;
+            case "fair-server":
+                return new FairServer().Answer;
+            case "fair-quiet":
+                return new QuietClient().Answer;
+            case "fair-storms":
+                return new Storms().Answer;
+            case "queue-loop" or "queue-channel" or "queue-channel-thread":
+                return PostTarget.Create(pattern, spin).Answer;
+            default:
+                var pingPong = PingPong.Create(pattern, unix, spin);
+                return parts => pingPong.Run(int.Parse(parts[1], CultureInfo.InvariantCulture), parts[0] == "time", long.Parse(parts[2], CultureInfo.InvariantCulture)).ToString();
+        }
     }
 
     /// <summary>An echo server: prints its port; each line gives "CPU_NS ALLOCATED_BYTES" so far; a sink adds its live memory and its count.</summary>

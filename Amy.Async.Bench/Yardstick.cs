@@ -2,25 +2,30 @@ using System.Diagnostics;
 
 namespace Amy.Async.Bench;
 
-/// <summary>The C yardstick, compiled on the spot where there is a compiler; removed at the end.</summary>
+/// <summary>A C yardstick, compiled on the spot where there is a compiler; removed at the end.</summary>
 internal sealed class Yardstick : IDisposable
 {
     private readonly string _folder;
+    private readonly string _name;
 
-    private Yardstick(string folder) => _folder = folder;
+    private Yardstick(string folder, string name)
+    {
+        _folder = folder;
+        _name = name;
+    }
 
-    internal string Program => Path.Combine(_folder, "epoll");
+    internal string Program => Path.Combine(_folder, _name);
 
-    /// <summary>Null: there is no C compiler, or it fails; <paramref name="why"/> says so.</summary>
-    internal static Yardstick? TryCompile(out string why)
+    /// <summary>That of limits/NAME.c. Null: there is no C compiler, or it fails; <paramref name="why"/> says so.</summary>
+    internal static Yardstick? TryCompile(string name, out string why)
     {
         why = "";
-        var source = Path.Combine(AppContext.BaseDirectory, "limits", "epoll.c");
+        var source = Path.Combine(AppContext.BaseDirectory, "limits", $"{name}.c");
         foreach (var compiler in new[] { "cc", "gcc", "clang" })
         {
             if (!Exists(compiler)) continue;
-            var yardstick = new Yardstick(Directory.CreateTempSubdirectory("amy-bench-").FullName);
-            using var process = Process.Start(new ProcessStartInfo(compiler, ["-O2", "-o", yardstick.Program, source]) { RedirectStandardError = true })!;
+            var yardstick = new Yardstick(Directory.CreateTempSubdirectory("amy-bench-").FullName, name);
+            using var process = Process.Start(new ProcessStartInfo(compiler, ["-O2", "-pthread", "-o", yardstick.Program, source]) { RedirectStandardError = true })!;
             var said = process.StandardError.ReadToEnd();
             process.WaitForExit();
             if (process.ExitCode == 0) return yardstick;
