@@ -461,4 +461,32 @@ internal sealed class EventLoopTests
         await loop.Delay(TimeSpan.FromMilliseconds(20));
         stop = true;
     });
+
+    [Test]
+    public void LargeOperations_CostMoreOfTheBudget() => Run.OnLoop(async () =>
+    {
+        var loop = EventLoop.Current!;
+        var (a, b) = await Pair.Async();
+        using (a)
+        using (b)
+        {
+            await a.SendAsync(new byte[100]);
+            await b.ReadableAsync();
+            await loop.Yield(); // a fresh budget of 64
+            var one = new byte[1];
+            loop.SpendBytes(8191); // small: counted by its operation alone
+            for (var i = 0; i < 30; i++) Assert.That(Completed(b, one), Is.True, $"{i}");
+            loop.SpendBytes(32 * 8192 + 8191);
+            for (var i = 0; i < 2; i++) Assert.That(Completed(b, one), Is.True, $"{i}");
+            var deferred = b.ReceiveAsync(one);
+            Assert.That(deferred.IsCompleted, Is.False);
+            Assert.That(await deferred, Is.EqualTo(1));
+        }
+    });
+
+    private static bool Completed(AsyncSocket socket, byte[] buffer)
+    {
+        var receiving = socket.ReceiveAsync(buffer);
+        return receiving.IsCompleted && receiving.GetAwaiter().GetResult() == 1;
+    }
 }

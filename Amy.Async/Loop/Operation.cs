@@ -16,7 +16,7 @@ namespace Amy.Async;
 /// completer. Each handover is a compare-exchange on the state word.</para>
 /// <para><c>ManualResetValueTaskSourceCore</c> cannot serve: under a captured context it always posts, and allocates.</para>
 /// </remarks>
-internal abstract class Operation : IThreadPoolWorkItem
+internal abstract partial class Operation : IThreadPoolWorkItem
 {
     /// <summary>Where the awaiting method goes on (the table "Who resumes where" of ARCHITECTURE.md).</summary>
     private enum Resume : byte
@@ -290,50 +290,6 @@ internal abstract class Operation : IThreadPoolWorkItem
         _target = null;
         _flow = null;
         return result;
-    }
-
-    /// <summary>
-    /// Blocks the calling thread, which is no loop's, until the operation is done. The loop itself sets the event: a thread of
-    /// the pool may not be there, when many of them block like this one.
-    /// </summary>
-    internal void Block()
-    {
-        Debug.Assert(!Loop.IsCurrent);
-        var token = Version;
-        if (!Source.State.CanAwait(Side, token)) throw Stale();
-        using var done = new ManualResetEventSlim();
-        _flow = null;
-        _target = null;
-        _resume = Resume.InlineWithoutContext;
-        _continuation = static e => ((ManualResetEventSlim)e!).Set();
-        _state = done;
-        switch (Source.State.Await(Side, token))
-        {
-            case StateWord.AwaitResult.Invalid:
-                throw Stale();
-            case StateWord.AwaitResult.Stored:
-                WaitFor(done);
-                break;
-        }
-    }
-
-    // An interrupted thread must not leave the operation behind, which nobody would ever fetch: it is interrupted afterwards.
-    private static void WaitFor(ManualResetEventSlim done)
-    {
-        var interrupted = false;
-        while (true)
-        {
-            try
-            {
-                done.Wait();
-                break;
-            }
-            catch (ThreadInterruptedException)
-            {
-                interrupted = true;
-            }
-        }
-        if (interrupted) Thread.CurrentThread.Interrupt();
     }
 
     // ---- IValueTaskSource, for the subclasses: the awaiting thread

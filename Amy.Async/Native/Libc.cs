@@ -8,7 +8,7 @@ namespace Amy.Async.Native;
 /// marshalling happens and the JIT inlines the calls; errno is asked for right after a failed call (see LastError). No
 /// function that does I/O may carry SuppressGCTransition: it would hold up collections.
 /// </summary>
-internal static unsafe class Libc
+internal static unsafe partial class Libc
 {
     private const string Library = "libc";
 
@@ -75,34 +75,4 @@ internal static unsafe class Libc
 
     [DllImport(Library, SetLastError = LastError.IsSavedByTheStub)]
     internal static extern int setsockopt(int sockfd, int level, int optname, void* optval, uint optlen);
-
-    [DllImport(Library, SetLastError = LastError.IsSavedByTheStub)]
-    internal static extern nint sendfile(int out_fd, int in_fd, long* offset, nuint count);
-
-    /// <summary>
-    /// fcntl(2) with an integer. Variadic: where variadic arguments do not travel like others (Apple's arm64), this
-    /// declaration is wrong.
-    /// </summary>
-    [DllImport(Library, SetLastError = LastError.IsSavedByTheStub)]
-    internal static extern int fcntl(int fd, int cmd, nint arg);
-
-    /// <summary>open(2), without O_CREAT, so without its variadic argument.</summary>
-    [DllImport(Library, SetLastError = LastError.IsSavedByTheStub)]
-    internal static extern int open(byte* path, int flags);
-
-    [DllImport(Library, SetLastError = LastError.IsSavedByTheStub)]
-    internal static extern int isatty(int fd);
-
-    /// <summary>ptsname_r(3): 0 for the master of a pseudo-terminal, else an error number.</summary>
-    [DllImport(Library, SetLastError = LastError.IsSavedByTheStub)]
-    internal static extern int ptsname_r(int fd, byte* buf, nuint buflen);
-
-    [DllImport(Library, SetLastError = LastError.IsSavedByTheStub)]
-    internal static extern int getpid();
-
-    [DllImport(Library, SetLastError = LastError.IsSavedByTheStub)]
-    internal static extern int sched_getaffinity(int pid, nuint cpusetsize, void* mask);
-
-    [DllImport(Library, SetLastError = LastError.IsSavedByTheStub)]
-    internal static extern int sched_setaffinity(int pid, nuint cpusetsize, void* mask);
 }

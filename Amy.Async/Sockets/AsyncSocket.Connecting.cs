@@ -99,6 +99,7 @@ public sealed partial class AsyncSocket
             if (n != -Errno.EAGAIN && !exhausted)
             {
                 _source.End(Direction.Read, ready: true);
+                Loop.SpendUnits(EventLoop.AcceptUnits);
                 return n >= 0 ? new ValueTask<AsyncSocket>(accepted!) : _source.Failed<AsyncSocket>(n, asStream: false);
             }
         }

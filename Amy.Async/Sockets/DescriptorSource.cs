@@ -1,4 +1,3 @@
-using System.Diagnostics.CodeAnalysis;
 using System.Runtime.InteropServices;
 using Amy.Async.Native;
 
@@ -8,7 +7,7 @@ namespace Amy.Async;
 /// A descriptor attached to a loop that is read and written through us: what <see cref="AsyncSocket"/> and
 /// <see cref="AsyncFd"/> have in common. Holds no reference to the public object; an operation that waits does.
 /// </summary>
-internal abstract class DescriptorSource(EventLoop loop) : AwaitableSource(loop, StateWord.MaybeReady)
+internal abstract partial class DescriptorSource(EventLoop loop) : AwaitableSource(loop, StateWord.MaybeReady)
 {
     private const int MaxSentAtOnce = 1 << 20; // bytes of one send before others on the loop have their turn
     private static readonly Action<object, object?> s_sendOn = static (source, _) => ((DescriptorSource)source).OnReady(Readiness.Writable);
@@ -18,6 +17,9 @@ internal abstract class DescriptorSource(EventLoop loop) : AwaitableSource(loop,
 
     internal long BytesReceived; // written by the reading direction's owner
     internal long BytesSent; // written by the writing direction's owner
+
+    /// <summary>In both directions; only differences matter, so a torn sum of two threads' counts does no harm.</summary>
+    internal long BytesMoved => BytesReceived + BytesSent;
 
     internal abstract int FileDescriptor { get; }
 
@@ -101,6 +103,7 @@ internal abstract class DescriptorSource(EventLoop loop) : AwaitableSource(loop,
             if (n != -Errno.EAGAIN)
             {
                 End(Direction.Read, ready);
+                Loop.SpendBytes(n);
                 return new Started(n);
             }
         }
@@ -117,6 +120,7 @@ internal abstract class DescriptorSource(EventLoop loop) : AwaitableSource(loop,
             if (n == buffer.Length || n is < 0 and not -Errno.EAGAIN)
             {
                 End(Direction.Write, ready: true);
+                Loop.SpendBytes(n);
                 return new Started(n);
             }
             sent = Math.Max(n, 0);
@@ -253,21 +257,4 @@ internal abstract class DescriptorSource(EventLoop loop) : AwaitableSource(loop,
     }
 
     protected virtual TransferOperation NewOperation(Direction direction) => new(this, direction);
-
-    /// <summary>Blocks the calling thread, which is no loop's, until the direction is ready.</summary>
-    [SuppressMessage("Reliability", "CA2012", Justification = "It is done by then.")]
-    internal void BlockUntilReady(object owner, Direction direction)
-    {
-        var ready = WaitAsync(owner, direction, CancellationToken.None);
-        if (!ready.IsCompleted) Transfers(direction).Block();
-        ready.GetAwaiter().GetResult();
-    }
-
-    /// <summary>Blocks the calling thread, which is no loop's, until an operation that it has just started is done.</summary>
-    [SuppressMessage("Reliability", "CA2012", Justification = "It is done by then.")]
-    internal void BlockUntilDone(Direction direction, ValueTask operation)
-    {
-        if (!operation.IsCompleted) Transfers(direction).Block();
-        operation.GetAwaiter().GetResult();
-    }
 }

@@ -43,6 +43,7 @@ internal abstract class SocketAction<T> : SocketAction, IValueTaskSource<T>
         {
             int n;
             bool ready;
+            var moved = socket.BytesMoved;
             try
             {
                 n = Attempt(socket, out ready);
@@ -59,6 +60,7 @@ internal abstract class SocketAction<T> : SocketAction, IValueTaskSource<T>
                 var result = Result;
                 Result = default!; // what it refers to is the caller's alone
                 socket.End(direction, ready || n < 0);
+                socket.Loop.SpendBytes(socket.BytesMoved - moved);
                 return n >= 0 ? new ValueTask<T>(result) : socket.Failed<T>(n, asStream: false);
             }
         }
