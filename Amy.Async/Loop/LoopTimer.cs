@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Threading.Tasks.Sources;
 
 namespace Amy.Async;
@@ -7,6 +8,7 @@ namespace Amy.Async;
 /// awaited in time are one. Made by <see cref="EventLoop.CreateTimer"/>.
 /// </summary>
 /// <remarks>Members may be called from any thread. One wait at a time. Waiting allocates nothing.</remarks>
+[DebuggerDisplay("every {Period}")]
 public sealed class LoopTimer : IDisposable
 {
     private readonly TickOperation _ticks;

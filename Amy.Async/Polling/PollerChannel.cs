@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Threading.Channels;
 
 namespace Amy.Async;
@@ -15,6 +16,7 @@ namespace Amy.Async;
 /// let go of, and writers fail from then on. When the poller is disposed, the channel goes on as one that notifies nobody.</para>
 /// </remarks>
 /// <typeparam name="T">What is passed.</typeparam>
+[DebuggerDisplay("PollerChannel {Id}")]
 public sealed class PollerChannel<T> : Channel<T>, IDisposable
 {
     private readonly PollerSignals _signals;

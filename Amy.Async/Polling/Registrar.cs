@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Net.Sockets;
 using System.Runtime.InteropServices;
 using System.Threading.Channels;
@@ -15,6 +16,7 @@ namespace Amy.Async;
 /// would block before waiting for the next one. One lock orders all changes; the kernel orders them anyway (the epoll
 /// instance has a mutex), and the waiting thread never takes it.
 /// </remarks>
+[DebuggerDisplay("{Count} registrations")]
 public sealed class Registrar
 {
     private readonly object _lock = new();

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
 using Amy.Async.Compat;
@@ -10,6 +11,7 @@ namespace Amy.Async;
 /// received can be sent back as it stands, or be changed first.
 /// </summary>
 /// <remarks>Belongs to one thread, and to an operation while that is in progress.</remarks>
+[DebuggerDisplay("{Count} of {Capacity} datagrams")]
 public sealed class DatagramBatch
 {
     private readonly BatchHeaders _headers;
