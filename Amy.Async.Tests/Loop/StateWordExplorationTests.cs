@@ -49,7 +49,7 @@ internal sealed class StateWordExplorationTests
     private Bug _bug;
     private bool _withCloser;
     private bool _withCanceller;
-    private HashSet<World> _seen = [];
+    private Explorer<World> _explorer = new();
 
     [TestCase(false, false)]
     [TestCase(true, false)]
@@ -58,7 +58,8 @@ internal sealed class StateWordExplorationTests
     public void AllInterleavings_CompleteOnceLoseNothingAndCloseOnce(bool closer, bool canceller)
     {
         Explore(Bug.None, closer, canceller);
-        Assert.That(_seen, Has.Count.GreaterThan(50));
+        _explorer.Report();
+        Assert.That(_explorer.States, Is.GreaterThan(50));
     }
 
     [TestCase(Bug.IgnoreTheEdgeWhileArming, false, false)]
@@ -67,48 +68,19 @@ internal sealed class StateWordExplorationTests
     [TestCase(Bug.EdgeDoesNotTakeArmed, false, false)]
     [TestCase(Bug.CompleteOnCancelFromTheCancellersThread, false, true)]
     public void SeededBug_IsFound(Bug bug, bool closer, bool canceller) =>
-        Assert.That(() => Explore(bug, closer, canceller), Throws.InstanceOf<InvalidOperationException>());
+        Assert.That(() => Explore(bug, closer, canceller), Throws.InstanceOf<BrokenPromiseException>());
 
     private void Explore(Bug bug, bool closer, bool canceller)
     {
         _bug = bug;
         _withCloser = closer;
         _withCanceller = canceller;
-        _seen = [];
+        _explorer = new Explorer<World>(("kernel", Arrive), ("op", StepOp), ("loop", StepLoop),
+            ("closer", (ref w) => closer && StepCloser(ref w)), ("canceller", (ref w) => canceller && StepCanceller(ref w)));
         foreach (var fresh in new[] { StateWord.MaybeReady, default })
             for (var arrivals = closer || canceller ? 0 : 1; arrivals < 3; arrivals++)
-                Visit(new World { Word = fresh, Arrivals = arrivals });
+                _explorer.Explore(new World { Word = fresh, Arrivals = arrivals }, Check, CheckEnd);
     }
-
-    private void Visit(World start)
-    {
-        var stack = new Stack<World>();
-        stack.Push(start);
-        while (stack.Count > 0)
-        {
-            var world = stack.Pop();
-            if (!_seen.Add(world)) continue;
-            var moved = false;
-            for (var actor = 0; actor < 5; actor++)
-            {
-                var next = world;
-                if (!Step(ref next, actor)) continue;
-                moved = true;
-                Check(next);
-                stack.Push(next);
-            }
-            if (!moved) CheckEnd(world);
-        }
-    }
-
-    private bool Step(ref World w, int actor) => actor switch
-    {
-        0 => Arrive(ref w),
-        1 => StepOp(ref w),
-        2 => StepLoop(ref w),
-        3 => _withCloser && StepCloser(ref w),
-        _ => _withCanceller && StepCanceller(ref w),
-    };
 
     private static bool Arrive(ref World w)
     {
@@ -130,7 +102,7 @@ internal sealed class StateWordExplorationTests
                     StateWord.BeginResult.Attempt => 1,
                     StateWord.BeginResult.Wait => 3,
                     StateWord.BeginResult.Ended => Fail(ref w, End),
-                    _ => throw new InvalidOperationException("busy"),
+                    _ => throw new BrokenPromiseException("busy"),
                 };
                 return true;
             case 1: // recv, one atomic step of the kernel's, during which the descriptor must stay open
@@ -180,13 +152,13 @@ internal sealed class StateWordExplorationTests
                         w.Resumes++;
                         break;
                     case StateWord.AwaitResult.Invalid:
-                        throw new InvalidOperationException("the await found a stale version");
+                        throw new BrokenPromiseException("the await found a stale version");
                 }
                 w.Op = 6;
                 return true;
             case 6:
                 if (w.Resumes == 0) return false;
-                if (!w.Word.Fetch(Direction.Read, 0)) throw new InvalidOperationException("resumed without a result");
+                if (!w.Word.Fetch(Direction.Read, 0)) throw new BrokenPromiseException("resumed without a result");
                 w.Op = End;
                 return true;
             default:
@@ -274,7 +246,7 @@ internal sealed class StateWordExplorationTests
                 w.Closer = 1;
                 return true;
             case 1:
-                if (!w.Word.Close(out var mustClose)) throw new InvalidOperationException("closed twice");
+                if (!w.Word.Close(out var mustClose)) throw new BrokenPromiseException("closed twice");
                 if (mustClose || _bug == Bug.CloseWithoutAskingWhoIsInside) w.Closes++;
                 w.Closer = 2;
                 return true;
@@ -319,20 +291,20 @@ internal sealed class StateWordExplorationTests
 
     private static void Check(in World w)
     {
-        if (w.Closes > 1) throw new InvalidOperationException("the descriptor is closed twice");
-        if (w.Closes > 0 && (w.OpInCall || w.LoopInCall)) throw new InvalidOperationException("closed under a system call");
-        if (w.Completions > 1) throw new InvalidOperationException("the operation completes twice");
-        if (w.Resumes > 1) throw new InvalidOperationException("the awaiter is resumed twice");
-        if (w.OpInCall && w.LoopInCall) throw new InvalidOperationException("two threads are in the same direction's call");
+        if (w.Closes > 1) throw new BrokenPromiseException("the descriptor is closed twice");
+        if (w.Closes > 0 && (w.OpInCall || w.LoopInCall)) throw new BrokenPromiseException("closed under a system call");
+        if (w.Completions > 1) throw new BrokenPromiseException("the operation completes twice");
+        if (w.Resumes > 1) throw new BrokenPromiseException("the awaiter is resumed twice");
+        if (w.OpInCall && w.LoopInCall) throw new BrokenPromiseException("two threads are in the same direction's call");
     }
 
     // Nobody can move any more: everything must be as promised.
     private void CheckEnd(in World w)
     {
-        if (w.Completions != 1) throw new InvalidOperationException($"the operation hangs: op {w.Op}, loop {w.Loop}, {w.Bytes} bytes there");
-        if (w.Op != End) throw new InvalidOperationException("the awaiting method hangs");
-        if (_withCloser && w.Closes != 1) throw new InvalidOperationException("the descriptor leaks");
-        if (!_withCloser && !_withCanceller && (w.Errors != 0 || w.Received != 1)) throw new InvalidOperationException("a byte is lost");
-        if (w.Received + w.Errors != 1) throw new InvalidOperationException("a byte and an error");
+        if (w.Completions != 1) throw new BrokenPromiseException($"the operation hangs: op {w.Op}, loop {w.Loop}, {w.Bytes} bytes there");
+        if (w.Op != End) throw new BrokenPromiseException("the awaiting method hangs");
+        if (_withCloser && w.Closes != 1) throw new BrokenPromiseException("the descriptor leaks");
+        if (!_withCloser && !_withCanceller && (w.Errors != 0 || w.Received != 1)) throw new BrokenPromiseException("a byte is lost");
+        if (w.Received + w.Errors != 1) throw new BrokenPromiseException("a byte and an error");
     }
 }

@@ -109,7 +109,7 @@ public sealed partial class EventLoop
     private long TimeToSleep()
     {
         // The sleep handshake: the queue is seen empty here, then Collect's compare-exchange; whoever adds in between has
-        // woken the poller before it (see Poller._wake).
+        // woken the poller before it (see WakeFlag).
         if (_queue.HasWork) return 0;
         return TimeToNextTimer();
     }

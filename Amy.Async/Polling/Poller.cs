@@ -11,32 +11,8 @@ namespace Amy.Async;
 [DebuggerDisplay("{Kind} poller, {Registrar.Count} registrations")]
 public sealed class Poller : IDisposable
 {
-    // _wake: the handshake between the sleeper (the waiting thread, S) and wakers (W).
-    //
-    //   Awake      S is not in the kernel, or only looks (zero timeout)
-    //   Sleeping   S is about to sleep or asleep: a waker must write
-    //   Notified   somebody woke: the next sleep does not happen
-    //
-    // Story. W has made its work visible, then exchanges _wake for Notified (a full fence). S exchanges nothing before it
-    // has looked for work; to sleep it compare-exchanges Awake -> Sleeping (a full fence).
-    //   - W's exchange before S's: S's fails, S does not sleep, and sees the work (W published it before its exchange).
-    //   - W's exchange after S's: W reads Sleeping and writes to the wake descriptor; S wakes.
-    // Of many wakers only the first reads Sleeping, so a burst costs one write; while S is awake it costs none.
-    // The write may arrive after S has woken for another reason. S then meets it in a later wait while _wake says
-    // Sleeping: the event is acknowledged and is not a wake of its own.
-    private const int Awake = 0;
-    private const int Sleeping = 1;
-    private const int Notified = 2;
-    private int _wake;
-
-    // _use: bit 0, a thread is in Wait; bit 1, disposed. Whoever leaves last closes the kernel's objects.
-    private const int Waiting = 1;
-    private const int Disposed = 2;
-    private int _use;
-
-    // Wakers that may be about to write to the wake descriptor: closing waits for them (netty#9362). Only counted between
-    // reading Sleeping and the end of the write, which does not block.
-    private int _writers;
+    private WakeFlag _wake; // mutable structs: the handshake with wakers, and that with who disposes
+    private PollerUse _use;
     private long _wakesWritten;
 
     // 1: somebody asked that a wait return. Written before _wake by the asker; taken by the wait that returns.
@@ -116,14 +92,8 @@ public sealed class Poller : IDisposable
     /// </summary>
     public void Dispose()
     {
-        int use;
-        do
-        {
-            use = Volatile.Read(ref _use);
-            if ((use & Disposed) != 0) return;
-        }
-        while (Interlocked.CompareExchange(ref _use, use | Disposed, use) != use);
-        if (use == 0) CloseAll();
+        if (!_use.TryDispose(out var close)) return;
+        if (close) CloseAll();
         else Wake();
     }
 
@@ -134,7 +104,7 @@ public sealed class Poller : IDisposable
     internal PollerSignals Signals { get; }
 
     /// <summary>Whether the waiting thread is in the kernel, or will be in a moment; for tests.</summary>
-    internal bool IsSleeping => Volatile.Read(ref _wake) == Sleeping;
+    internal bool IsSleeping => _wake.IsSleeping;
 
     internal long WakesWritten => Interlocked.Read(ref _wakesWritten);
 
@@ -144,27 +114,18 @@ public sealed class Poller : IDisposable
     /// </summary>
     internal int Collect(long timeout)
     {
-        var sleeps = timeout != 0;
-        if (sleeps && Interlocked.CompareExchange(ref _wake, Sleeping, Awake) == Notified)
-        {
-            Interlocked.Exchange(ref _wake, Awake); // a fence: the caller's next look for work sees what the waker published
-            timeout = 0;
-            sleeps = false;
-        }
-        var count = _selector.Wait(timeout);
-        if (sleeps) Interlocked.Exchange(ref _wake, Awake); // likewise
+        var sleeps = timeout != 0 && _wake.TrySleep();
+        var count = _selector.Wait(sleeps ? timeout : 0);
+        if (sleeps) _wake.EndSleep();
         if (count >= 0) return count;
         return count == -Errno.EINTR ? 0 : throw SystemError.Exception(-count, "epoll_wait");
     }
 
     /// <summary>
-    /// Takes back a wake-up that nobody needs any more because the caller looks for work next. Pairs with the exchange in
-    /// <see cref="Wake"/>: what was published before it is seen after this.
+    /// Takes back a wake-up that nobody needs any more because the caller looks for work next: what was published before
+    /// <see cref="Wake"/> is seen after this.
     /// </summary>
-    internal void ClearWake()
-    {
-        if (Volatile.Read(ref _wake) == Notified) Interlocked.Exchange(ref _wake, Awake);
-    }
+    internal void ClearWake() => _wake.Clear();
 
     /// <summary>
     /// Event <paramref name="index"/> of the last <see cref="Collect"/>. Null: a wake-up, or the event of a registration
@@ -193,13 +154,13 @@ public sealed class Poller : IDisposable
     /// <summary>Makes the waiting thread look for work that was published before.</summary>
     internal void Wake()
     {
-        Interlocked.Increment(ref _writers); // before the look at _use: pairs with CloseAll
-        if ((Volatile.Read(ref _use) & (Disposed | Waiting)) != Disposed && Interlocked.Exchange(ref _wake, Notified) == Sleeping)
+        _use.AddWriter(); // before the flag is exchanged: see PollerUse
+        if (_wake.Notify())
         {
             Interlocked.Increment(ref _wakesWritten);
             _selector.Wake();
         }
-        Interlocked.Decrement(ref _writers);
+        _use.RemoveWriter();
     }
 
     internal static long Nanoseconds(TimeSpan timeout)
@@ -232,7 +193,7 @@ public sealed class Poller : IDisposable
         while (true)
         {
             var events = Collect(timeout == 0 || Signals.Any ? 0 : TimeToSleep(deadline));
-            if (Volatile.Read(ref _use) != Waiting) throw new ObjectDisposedException(nameof(Poller));
+            if (_use.IsDisposed) throw new ObjectDisposedException(nameof(Poller));
             var count = Translate(events);
             count += Signals.Take(_notifications.AsSpan(count, Selector.Capacity));
             count += Timers.TakeDue(_notifications.AsSpan(count));
@@ -261,25 +222,20 @@ public sealed class Poller : IDisposable
 
     private void Enter()
     {
-        var use = Interlocked.CompareExchange(ref _use, Waiting, 0);
-        if ((use & Disposed) != 0) throw new ObjectDisposedException(nameof(Poller));
-        if (use != 0) throw new InvalidOperationException("Another thread is waiting on this poller.");
+        if (_use.TryEnter()) return;
+        if (_use.IsDisposed) throw new ObjectDisposedException(nameof(Poller));
+        throw new InvalidOperationException("Another thread is waiting on this poller.");
     }
 
     private void Leave()
     {
-        if (Interlocked.CompareExchange(ref _use, 0, Waiting) == Waiting) return;
-        Volatile.Write(ref _use, Disposed); // it was Waiting | Disposed, which nobody else changes
-        CloseAll();
+        if (_use.Leave()) CloseAll();
     }
 
-    // Story: a waker counts itself in _writers, then reads _use; we set Disposed, then read _writers. Either it sees
-    // Disposed and writes nothing, or we see it and wait until its write, which does not block, is over.
     private void CloseAll()
     {
-        Interlocked.MemoryBarrier();
         var wait = default(SpinWait);
-        while (Volatile.Read(ref _writers) != 0) wait.SpinOnce();
+        while (_use.HasWriters) wait.SpinOnce();
         Timers.Close();
         Signals.Close();
         Registrar.Close();
