@@ -11,7 +11,7 @@ namespace Amy.Async.Analyzers;
 /// Known to run there is a function that is given to <c>Run</c>, <c>Post</c> or <c>InvokeAsync</c>, what such a function calls
 /// in its own type, and whatever follows <c>await loop.SwitchTo()</c> or <c>Yield()</c> in the same block. A lambda that is
 /// given to anybody else runs who knows where. A function that awaits with <c>ConfigureAwait</c>, or something that is neither
-/// a task nor ours, may leave the loop, and nothing is said about it.
+/// a task nor ours, may leave the loop, and one that asks for the current loop may know what it does: nothing is said about them.
 /// </remarks>
 [DiagnosticAnalyzer(LanguageNames.CSharp)]
 public sealed class BlockingCallAnalyzer : DiagnosticAnalyzer
@@ -99,10 +99,14 @@ public sealed class BlockingCallAnalyzer : DiagnosticAnalyzer
         private bool MayLeaveTheLoop(IOperation body) => _mayLeave.GetOrAdd(body.Syntax, _ => body.Inside().Any(o => o switch
         {
             IInvocationOperation { TargetMethod.Name: "ConfigureAwait" } => true,
+            IConditionalOperation conditional => conditional.Condition.DescendantsAndSelf().Any(AsksForTheLoop),
             IAwaitOperation { Operation.Type: var awaited } =>
                 !(LibraryTypes.IsTask(awaited) || LibraryTypes.IsValueTask(awaited) || types.IsLoopAwaitable(awaited) || awaited?.Name == "YieldAwaitable"),
             _ => false,
         }));
+
+        private bool AsksForTheLoop(IOperation operation) =>
+            operation is IPropertyReferenceOperation { Property: { Name: "Current" or "IsCurrent" } property } && types.IsOurs(property);
 
         private bool FollowsASwitch(IOperation call, IOperation body) => body.Inside().Any(o =>
             o is IAwaitOperation { Operation.Type: var awaited } && types.IsLoopAwaitable(awaited) && o.IsBefore(call)

@@ -37,7 +37,7 @@ public sealed class ValueTaskAnalyzer : DiagnosticAnalyzer
             ISimpleAssignmentOperation { Target: IDiscardOperation, Value: var assigned } => assigned,
             _ => null,
         };
-        if (value is not IAwaitOperation && Operation(value, types) is { } method)
+        if (value is not IAwaitOperation && Operation(value, types) is { } method && !IsExpectedToThrow(context.Operation))
             context.ReportDiagnostic(Diagnostic.Create(Rules.DroppedValueTask, value!.Syntax.GetLocation(), Name(method)));
     }
 
@@ -66,6 +66,11 @@ public sealed class ValueTaskAnalyzer : DiagnosticAnalyzer
             }
         }
     }
+
+    // Assert.Throws<ObjectDisposedException>(() => conn.ReceiveAsync(buffer)): nothing is started.
+    private static bool IsExpectedToThrow(IOperation statement) =>
+        statement.Function() is IAnonymousFunctionOperation { Parent: IDelegateCreationOperation { Parent: IArgumentOperation { Parent: IInvocationOperation { TargetMethod: var method } } } }
+        && (method.ContainingType.Name == "Assert" || method.Name.IndexOf("Throw", StringComparison.Ordinal) >= 0);
 
     private static IMethodSymbol? Operation(IOperation? value, LibraryTypes types) =>
         value is not null && LibraryTypes.Source(value) is IInvocationOperation { TargetMethod: var method } && types.StartsOperation(method) ? method : null;

@@ -77,6 +77,12 @@ internal sealed class BlockingCallTests
     [TestCase("return await Ask().ContinueWith(t => t.Result);")]
     public Task Result_OfWhatHasEnded_IsNotReported(string statements) => Alarms(Verify.Method($"await loop.InvokeAsync(async () => {{ {statements} }});"));
 
+    [TestCase("if (EventLoop.Current is null) Ask().Wait();")]
+    [TestCase("if (EventLoop.Current == null) { Ask().Wait(); }")]
+    [TestCase("_ = EventLoop.Current is null ? Ask().Result : 0;")]
+    public Task AFunctionThatAsksForTheLoop_IsNotReported(string statement) =>
+        Alarms($"private static void Stop() {{ {statement} }}\n" + Verify.Method("loop.Post(Stop);", "void"));
+
     [Test]
     public Task Iterator_CalledOnALoop_IsNotReported() => Alarms(
         "private static IEnumerable<int> Numbers() { Thread.Sleep(1); yield return 1; }\n" + Verify.Method("var numbers = await loop.InvokeAsync(() => Numbers()); numbers.First();"));

@@ -34,6 +34,11 @@ internal sealed class ValueTaskTests
     [TestCase("conn.TrySend(buffer, out _);")]
     public Task Operation_NotDropped_IsNotReported(string statement) => Alarms(statement);
 
+    [TestCase("Assert.Throws<SocketException>(() => _ = conn.SendAsync(buffer));")]
+    [TestCase("Assert.Throws<SocketException>(() => conn.SendAsync(buffer));")]
+    public Task Operation_ExpectedToThrow_IsNotReported(string statement) => Verify.Alarms<ValueTaskAnalyzer>(
+        "private static class Assert { internal static void Throws<T>(Action action) => action(); }\n" + Verify.Method(statement, "void"));
+
     [TestCase("await t; await {|AMY003:t|};")]
     [TestCase("await t; if (buffer.Length > 0) await {|AMY003:t|};")]
     [TestCase("await t.ConfigureAwait(false); await {|AMY003:t|};")]
