@@ -63,6 +63,9 @@ internal sealed class PackageConsumerTests
             foreach (var target in new[] { "net10.0", "netstandard2.0" })
                 Assert.That(names, Is.SupersetOf(new[] { $"lib/{target}/Amy.Async.dll", $"lib/{target}/Amy.Async.xml" }));
             Assert.That(names, Does.Contain("README.md"));
+            Assert.That(names.Where(n => n.StartsWith("analyzers/", StringComparison.Ordinal)),
+                Is.EquivalentTo(new[] { "analyzers/dotnet/cs/Amy.Async.Analyzers.dll", "analyzers/dotnet/cs/Amy.Async.Analyzers.CodeFixes.dll" }));
+            Assert.That(names, Does.Contain("docs/analyzers.md"), "what the rules' help links name");
             using var reader = new StreamReader(package.GetEntry("Amy.Async.nuspec")!.Open());
             var nuspec = reader.ReadToEnd();
             Assert.That(nuspec, Does.Contain("Apache-2.0"));
@@ -79,6 +82,11 @@ internal sealed class PackageConsumerTests
         Dotnet(consumer, "restore", "--source", feed, "--packages", Path.Combine(_folder, "packages"), "-nodeReuse:false");
         Dotnet(consumer, "build", "-c", "Release", "--no-restore", "-nodeReuse:false");
         Assert.That(Dotnet(consumer, Path.Combine(consumer, "bin", "Release", "net10.0", "consumer.dll")).Trim(), Is.EqualTo("ok"));
+
+        File.AppendAllText(Path.Combine(consumer, "Program.cs"), "\nEventLoop.Default.Post(async () => await Task.Yield());");
+        var output = Dotnet(consumer, "build", "-c", "Release", "--no-restore", "-p:TreatWarningsAsErrors=false", "-nodeReuse:false");
+        Assert.That(output, Does.Contain("warning AMY005"), "the package's analyzers run");
+        Assert.That(output, Does.Not.Contain("warning CS8032"), "the compiler can load them");
     }
 
     private static string Dotnet(string folder, params string[] arguments)
