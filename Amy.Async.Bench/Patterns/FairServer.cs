@@ -67,11 +67,13 @@ internal sealed class FairServer
     private int Listen(Func<AsyncSocket, Task> serve)
     {
         var listener = AsyncSocket.Listen(new IPEndPoint(IPAddress.Loopback, 0), new AsyncSocketOptions { Backlog = 4096 }, _loop);
-        _loop.Post(async void () =>
-        {
-            while (true) _ = serve(await listener.AcceptAsync());
-        });
+        _ = _loop.InvokeAsync(() => Accept(listener, serve));
         return ((IPEndPoint)listener.LocalEndPoint!).Port;
+    }
+
+    private static async Task Accept(AsyncSocket listener, Func<AsyncSocket, Task> serve)
+    {
+        while (true) _ = serve(await listener.AcceptAsync());
     }
 
     private async Task Sink(AsyncSocket connection)

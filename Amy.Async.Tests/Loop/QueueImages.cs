@@ -29,7 +29,7 @@ internal sealed class QueueImages
 
     internal bool TryAdd(ref int image, int item, out bool first)
     {
-        var (added, wasEmpty) = Step('a', ref image, item, static (queue, i) => (queue.TryAdd(new WorkItem(static (_, _) => { }, i, null, null), out var f), f ? 1 : 0));
+        var (added, wasEmpty) = Step('a', ref image, item, static (queue, i) => (queue.TryAdd(new WorkItem(static (_, _) => { }, i, null, null), byLoop: true, out var f), f ? 1 : 0));
         first = wasEmpty == 1;
         return added;
     }
