@@ -31,7 +31,8 @@ public sealed class EventLoopOptions
     /// <summary>
     /// Receives the exceptions of posted work and of <c>async void</c> methods, on the loop's thread. True: handled, the loop
     /// goes on. False, or no handler: the exception comes out of <see cref="EventLoop.Run(Func{Task}, EventLoopOptions?)"/>;
-    /// on a loop with a thread of its own it ends the process, like any unhandled exception.
+    /// on a loop with a thread of its own it ends the process, like any unhandled exception. Work that came too late for a loop
+    /// that stopped runs on the thread pool, where this is called too, and where an exception that is not handled ends the process.
     /// </summary>
     public Func<Exception, bool>? UnhandledException { get; init; }
 

@@ -10,9 +10,10 @@ namespace Amy.Async;
 internal abstract partial class DescriptorSource(EventLoop loop) : AwaitableSource(loop, StateWord.MaybeReady)
 {
     private const int MaxSentAtOnce = 1 << 20; // bytes of one send before others on the loop have their turn
-    private static readonly Action<object, object?> s_sendOn = static (source, _) => ((DescriptorSource)source).OnReady(Readiness.Writable);
+    private static readonly Action<object, object?> s_sendOn = static (source, _) => ((DescriptorSource)source).SendOn();
 
     internal SystemCalls SystemCalls => Loop.Calls;
+    private bool _sendOnQueued; // loop only: SendOn waits in the queue
     private Timeouts? _timeouts; // made when the first one is set
 
     internal long BytesReceived; // written by the reading direction's owner
@@ -56,8 +57,14 @@ internal abstract partial class DescriptorSource(EventLoop loop) : AwaitableSour
     internal bool MustYield(long sent)
     {
         if (sent < MaxSentAtOnce || !Loop.IsCurrent) return false;
-        Loop.EnqueueOrPool(s_sendOn, this); // as if an edge had come
-        return true;
+        if (!_sendOnQueued) Loop.EnqueueOrPool(s_sendOn, this); // once: an edge may come besides, and have another turn taken
+        return _sendOnQueued = true;
+    }
+
+    private void SendOn()
+    {
+        _sendOnQueued = false;
+        OnReady(Readiness.Writable); // as if an edge had come
     }
 
     /// <summary>poll(2): what the direction is ready for, or -EAGAIN.</summary>

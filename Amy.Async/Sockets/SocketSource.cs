@@ -36,6 +36,7 @@ internal enum ShortRead : byte // small: there is one of them in each connection
 internal sealed partial class SocketSource : DescriptorSource
 {
     private const int MaxAcceptSkips = 64;
+    private static readonly Action<object, object?> s_acceptOn = static (source, _) => ((SocketSource)source).AcceptOn();
 
     private readonly int _descriptor;
     private readonly ShortRead _shortRead;
@@ -48,6 +49,7 @@ internal sealed partial class SocketSource : DescriptorSource
     private bool _givenAway; // to a source of another loop (SocketSource.Moving.cs); guarded by the lock on this
     private volatile bool _shutdownOnClose; // set before Close, whose compare-exchange publishes it
     private HangUpSide? _hangUp;
+    private int _acceptOnQueued; // 1 while AcceptOn waits in the loop's queue; any thread, Interlocked
     private string? _unlink; // the file of a Unix-domain listener, removed on close
 
     private readonly bool _isForeign; // somebody else made the socket
@@ -178,21 +180,27 @@ internal sealed partial class SocketSource : DescriptorSource
 
     /// <summary>
     /// accept4(2) until a connection is there. Connections that failed while they waited are passed over, as accept(2)
-    /// advises for Linux.
+    /// advises for Linux; after many of them in a row others on the loop go first.
     /// </summary>
     internal int Accept()
     {
         if (!TryHold(out var held)) return -Errno.EBADF;
-        var n = 0;
-        for (var i = 0; i < MaxAcceptSkips; i++)
-        {
-            n = SystemCalls.Accept(_descriptor);
-            if (n is not (-Errno.ECONNABORTED or -Errno.EPROTO or -Errno.ENETDOWN or -Errno.ENOPROTOOPT or -Errno.EHOSTDOWN
-                or -Errno.ENONET or -Errno.EHOSTUNREACH or -Errno.ENETUNREACH or -Errno.EPERM)) break;
-        }
+        var n = SystemCalls.Accept(_descriptor);
+        for (var i = 1; i < MaxAcceptSkips && IsOfFailedConnection(n); i++) n = SystemCalls.Accept(_descriptor);
         held?.DangerousRelease();
-        return n;
+        if (!IsOfFailedConnection(n)) return n;
+        if (Interlocked.Exchange(ref _acceptOnQueued, 1) == 0) Loop.EnqueueOrPool(s_acceptOn, this);
+        return -Errno.EAGAIN;
     }
+
+    private void AcceptOn()
+    {
+        Interlocked.Exchange(ref _acceptOnQueued, 0); // before the try, which may queue it again
+        OnReady(Readiness.Readable); // as if an edge had come
+    }
+
+    private static bool IsOfFailedConnection(int n) => n is -Errno.ECONNABORTED or -Errno.EPROTO or -Errno.ENETDOWN or -Errno.ENOPROTOOPT
+        or -Errno.EHOSTDOWN or -Errno.ENONET or -Errno.EHOSTUNREACH or -Errno.ENETUNREACH or -Errno.EPERM;
 
     // ---- setting up: the maker's thread, before anybody else knows the socket
 
