@@ -7,8 +7,6 @@ namespace Amy.Async;
 public sealed partial class EventLoop
 {
     private static readonly Action<object, object?> s_runAction = static (action, _) => ((Action)action)();
-    private static readonly WaitCallback s_runOnPool = static left => ((LeftOver)left!).Run();
-    private static readonly ContextCallback s_runInContext = static left => ((LeftOver)left!).Run();
 
     /// <summary>
     /// Runs an action on the loop's thread in a later turn (also when called on it). The execution context flows. Allocates
@@ -111,32 +109,7 @@ public sealed partial class EventLoop
         return true;
     }
 
-    private void RunOnPool(WorkItem item)
-    {
-        var left = new LeftOver(this, item);
-        if (item.Context is null) ThreadPool.UnsafeQueueUserWorkItem(s_runOnPool, left);
-        else ThreadPool.UnsafeQueueUserWorkItem(static left => ExecutionContext.Run(((LeftOver)left!).Context!, s_runInContext, left), left);
-    }
-
-    /// <summary>
-    /// Work that came too late for the loop. What it throws still goes to the handler first; unhandled, it ends the process, as
-    /// all that fails on the thread pool.
-    /// </summary>
-    private sealed class LeftOver(EventLoop loop, WorkItem item)
-    {
-        internal ExecutionContext? Context => item.Context;
-
-        internal void Run()
-        {
-            try
-            {
-                item.Run(item.Target, item.State);
-            }
-            catch (Exception e) when (loop._unhandledException is { } handler && handler(e))
-            {
-            }
-        }
-    }
+    private void RunOnPool(WorkItem item) => new LeftOver(_unhandledException, item).Queue();
 
     /// <summary>The caller's context, if it differs from what the item would run in anyway.</summary>
     internal ExecutionContext? FlowingContext()

@@ -49,11 +49,14 @@ internal sealed partial class SocketSource : DescriptorSource
     private bool _givenAway; // to a source of another loop (SocketSource.Moving.cs); guarded by the lock on this
     private volatile bool _shutdownOnClose; // set before Close, whose compare-exchange publishes it
     private HangUpSide? _hangUp;
-    private int _acceptOnQueued; // 1 while AcceptOn waits in the loop's queue; any thread, Interlocked
+    private volatile bool _acceptOnQueued; // AcceptOn waits in the loop's queue; any thread: queued twice does no harm
     private string? _unlink; // the file of a Unix-domain listener, removed on close
 
     private readonly bool _isForeign; // somebody else made the socket
-    internal AddressFamily Family;
+    private short _family; // small, as the flags beside it: each connection has one of these
+
+    internal AddressFamily Family { get => (AddressFamily)_family; set => _family = (short)value; }
+
     /// <summary>A descriptor of our own making.</summary>
     internal SocketSource(EventLoop loop, int descriptor, AddressFamily family, ShortRead shortRead, bool isDatagram = false) : base(loop)
     {
@@ -189,13 +192,15 @@ internal sealed partial class SocketSource : DescriptorSource
         for (var i = 1; i < MaxAcceptSkips && IsOfFailedConnection(n); i++) n = SystemCalls.Accept(_descriptor);
         held?.DangerousRelease();
         if (!IsOfFailedConnection(n)) return n;
-        if (Interlocked.Exchange(ref _acceptOnQueued, 1) == 0) Loop.EnqueueOrPool(s_acceptOn, this);
+        if (_acceptOnQueued) return -Errno.EAGAIN;
+        _acceptOnQueued = true; // first: it may run, and take this back, at once
+        Loop.EnqueueOrPool(s_acceptOn, this);
         return -Errno.EAGAIN;
     }
 
     private void AcceptOn()
     {
-        Interlocked.Exchange(ref _acceptOnQueued, 0); // before the try, which may queue it again
+        _acceptOnQueued = false; // before the try, which may queue it again
         OnReady(Readiness.Readable); // as if an edge had come
     }
 
