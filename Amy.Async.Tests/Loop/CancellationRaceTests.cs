@@ -170,19 +170,22 @@ internal sealed class CancellationRaceTests
                         await a!.ReadableAsync(t);
                         if (!a.TryReceive(buffer, out var n)) Assert.Fail("not readable");
                         sender.Receive(buffer.AsSpan(0, n));
-                    },
+                    }
+                    ,
                     "plain readable" => async t =>
                     {
                         await x.ReadableAsync(t);
                         var n = x.Receive(buffer, SocketFlags.None, out var error);
                         if (error != SocketError.WouldBlock) sender.Receive(buffer.AsSpan(0, n)); // it may be spurious
-                    },
+                    }
+                    ,
                     _ => async t =>
                     {
                         var result = await input!.ReadAsync(t);
                         foreach (var part in result.Buffer) sender.Receive(part.Span);
                         input.AdvanceTo(result.Buffer.End);
-                    },
+                    }
+                    ,
                 }, cycles);
             }
             while (sender.Received < sender.Sent) // what was on its way
@@ -258,7 +261,8 @@ internal sealed class CancellationRaceTests
                 {
                     await a!.WritableAsync(t);
                     while (a.TrySend(Next().Span, out _)) continue;
-                },
+                }
+                ,
             }, cycles);
             x.Shutdown(SocketShutdown.Send);
             await reader;

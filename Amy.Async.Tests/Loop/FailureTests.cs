@@ -359,7 +359,7 @@ internal sealed class FailureTests
     [Test]
     public void PostsRacingWithTheStop_AreRefusedOrRunOnce()
     {
-        for (var round = 0; round < 30; round++)
+        for (var round = 0; round < 10; round++)
         {
             var loop = EventLoop.Start();
             int accepted = 0, ran = 0;

@@ -220,7 +220,6 @@ internal sealed class ResumeMatrixTests
         }
     }
 
-    // A context captured on a loop of which a scheduler is current: the context goes first, as with every await.
     [Test]
     public void Cancelled_ResumesByTheSameTable([ValueSource(nameof(Operations))] string operation, [Values] bool capture)
     {

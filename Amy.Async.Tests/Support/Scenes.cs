@@ -247,44 +247,44 @@ internal static class Scenes
             case "send to" or "send batch":
                 return UnixDatagrams(name, loop);
             case "accept":
-            {
-                var listener = AsyncSocket.Listen(new IPEndPoint(IPAddress.Loopback, 0), loop: loop);
-                var client = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
-                return new Scene<AsyncSocket>(t => listener.AcceptAsync(t), () => client.Connect(listener.LocalEndPoint!), client, listener);
-            }
-            case "accept to another loop":
-            {
-                var other = EventLoop.Start(new EventLoopOptions { SpinDuration = TimeSpan.Zero });
-                var listener = AsyncSocket.Listen(new IPEndPoint(IPAddress.Loopback, 0), loop: loop);
-                var client = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
-                return new Scene<AsyncSocket>(t => listener.AcceptAsync(other, t), () => client.Connect(listener.LocalEndPoint!), client, listener, other);
-            }
-            case "connect":
-            {
-                var listener = Pair.ListenPlain();
-                var (end, open) = (listener.LocalEndPoint!, new List<Socket>());
-                calls.HoldConnects = true;
-                return new Scene<AsyncSocket>(t => AsyncSocket.ConnectAsync(end, loop, t), () =>
                 {
-                    calls.HoldConnects = false;
-                    var accepted = listener.Accept();
-                    accepted.Send([1]); // an edge
-                    open.Add(accepted);
-                }, listener, new Closing(open));
-            }
+                    var listener = AsyncSocket.Listen(new IPEndPoint(IPAddress.Loopback, 0), loop: loop);
+                    var client = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+                    return new Scene<AsyncSocket>(t => listener.AcceptAsync(t), () => client.Connect(listener.LocalEndPoint!), client, listener);
+                }
+            case "accept to another loop":
+                {
+                    var other = EventLoop.Start(new EventLoopOptions { SpinDuration = TimeSpan.Zero });
+                    var listener = AsyncSocket.Listen(new IPEndPoint(IPAddress.Loopback, 0), loop: loop);
+                    var client = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+                    return new Scene<AsyncSocket>(t => listener.AcceptAsync(other, t), () => client.Connect(listener.LocalEndPoint!), client, listener, other);
+                }
+            case "connect":
+                {
+                    var listener = Pair.ListenPlain();
+                    var (end, open) = (listener.LocalEndPoint!, new List<Socket>());
+                    calls.HoldConnects = true;
+                    return new Scene<AsyncSocket>(t => AsyncSocket.ConnectAsync(end, loop, t), () =>
+                    {
+                        calls.HoldConnects = false;
+                        var accepted = listener.Accept();
+                        accepted.Send([1]); // an edge
+                        open.Add(accepted);
+                    }, listener, new Closing(open));
+                }
             case "delay":
                 return new PlainScene(t => loop.Delay(TimeSpan.FromSeconds(10), t), () => time.Advance(TimeSpan.FromSeconds(10)));
             case "tick":
-            {
-                var timer = loop.CreateTimer(TimeSpan.FromSeconds(10));
-                return new Scene<bool>(t => timer.WaitForNextTickAsync(t), () => time.Advance(TimeSpan.FromSeconds(10)), timer);
-            }
+                {
+                    var timer = loop.CreateTimer(TimeSpan.FromSeconds(10));
+                    return new Scene<bool>(t => timer.WaitForNextTickAsync(t), () => time.Advance(TimeSpan.FromSeconds(10)), timer);
+                }
 #if !AMY_NETSTANDARD
             case "signal":
-            {
-                var signals = new SignalReceiver(loop, PosixSignal.SIGWINCH);
-                return new Scene<PosixSignal>(t => signals.ReceiveAsync(t), () => Raise(28), signals);
-            }
+                {
+                    var signals = new SignalReceiver(loop, PosixSignal.SIGWINCH);
+                    return new Scene<PosixSignal>(t => signals.ReceiveAsync(t), () => Raise(28), signals);
+                }
 #endif
             default:
                 return OnAConnection(name, loop);
@@ -333,10 +333,10 @@ internal static class Scenes
             case "plain handle readable":
                 return new Scene<Readiness>(t => x.SafeHandle.ReadableAsync(t), Send, x, y);
             case "plain socket writable" or "plain handle writable":
-            {
-                var sent = Fill(x);
-                return new Scene<Readiness>(t => name == "plain socket writable" ? x.WritableAsync(t) : x.SafeHandle.WritableAsync(t), () => Drain(y, sent), x, y);
-            }
+                {
+                    var sent = Fill(x);
+                    return new Scene<Readiness>(t => name == "plain socket writable" ? x.WritableAsync(t) : x.SafeHandle.WritableAsync(t), () => Drain(y, sent), x, y);
+                }
         }
         if (name.StartsWith("fd", StringComparison.Ordinal))
         {
@@ -379,21 +379,21 @@ internal static class Scenes
             case "closed":
                 return new PlainScene(t => a.ClosedAsync(t), y.Dispose, a, y);
             case "stream read":
-            {
-                var stream = a.AsStream();
-                return new Scene<int>(t => stream.ReadAsync(buffer, t), Send, a, y);
-            }
+                {
+                    var stream = a.AsStream();
+                    return new Scene<int>(t => stream.ReadAsync(buffer, t), Send, a, y);
+                }
             case "pipe read":
-            {
-                var pipe = a.AsPipe();
-                return new Scene<System.IO.Pipelines.ReadResult>(t => pipe.Input.ReadAsync(t), Send, a, y);
-            }
+                {
+                    var pipe = a.AsPipe();
+                    return new Scene<System.IO.Pipelines.ReadResult>(t => pipe.Input.ReadAsync(t), Send, a, y);
+                }
             case "pipe flush":
-            {
-                var output = a.AsPipe().Output;
-                BuffersExtensions.Write(output, new byte[Much]);
-                return new Scene<System.IO.Pipelines.FlushResult>(t => output.FlushAsync(t), () => DrainElsewhere(y, Much), a, y);
-            }
+                {
+                    var output = a.AsPipe().Output;
+                    BuffersExtensions.Write(output, new byte[Much]);
+                    return new Scene<System.IO.Pipelines.FlushResult>(t => output.FlushAsync(t), () => DrainElsewhere(y, Much), a, y);
+                }
             case "send tcp":
                 return new Scene<int>(t => a.SendAsync(new byte[4 * Much], t), () => DrainElsewhere(y, 4 * Much), a, y);
         }
@@ -411,21 +411,21 @@ internal static class Scenes
             case "send flags":
                 return new Scene<int>(t => a.SendAsync(buffer, SocketFlags.None, t), Empty, a, y);
             case "send file":
-            {
-                var path = Pair.TemporaryPath();
-                File.WriteAllBytes(path, new byte[1000]);
-                var file = File.OpenHandle(path);
-                return new Scene<long>(t => a.SendFileAsync(file, cancellationToken: t), Empty, a, y, file, path);
-            }
+                {
+                    var path = Pair.TemporaryPath();
+                    File.WriteAllBytes(path, new byte[1000]);
+                    var file = File.OpenHandle(path);
+                    return new Scene<long>(t => a.SendFileAsync(file, cancellationToken: t), Empty, a, y, file, path);
+                }
             case "send descriptors":
                 return new Scene<int>(t => a.SendDescriptorsAsync(buffer, [y.SafeHandle], t), Empty, a, y);
             case "writable":
                 return new Scene<Readiness>(t => a.WritableAsync(t), Empty, a, y);
             case "stream write":
-            {
-                var stream = a.AsStream();
-                return new PlainScene(t => stream.WriteAsync(buffer, t), Empty, a, y);
-            }
+                {
+                    var stream = a.AsStream();
+                    return new PlainScene(t => stream.WriteAsync(buffer, t), Empty, a, y);
+                }
             default:
                 throw new ArgumentOutOfRangeException(nameof(name), name, "No such scene.");
         }
