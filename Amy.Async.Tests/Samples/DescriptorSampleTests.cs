@@ -46,6 +46,42 @@ internal sealed class DescriptorSampleTests
         File.Delete(path + ".old");
     });
 
+    [TestCase(true)]
+    [TestCase(false)]
+    public void Tail_WhatWasWrittenBeforeTheEnd_IsTold(bool deleted) => Run.OnLoop(async () =>
+    {
+        var path = Path.GetTempFileName();
+        File.WriteAllText(path, "one\n");
+        var lines = Tail.FollowAsync(path).GetAsyncEnumerator();
+        async Task<string?> Next() => await lines.MoveNextAsync() ? lines.Current : null;
+        Assert.That(await Next(), Is.EqualTo("one"));
+        var next = Next();
+        // Both before the loop looks: they are told together.
+        File.AppendAllText(path, "last\nwords");
+        if (deleted) File.Delete(path);
+        else File.Move(path, path + ".old");
+        Assert.That(await next, Is.EqualTo("last"));
+        Assert.That(await Next(), Is.EqualTo("words"), "the last line needs no end");
+        Assert.That(await Next(), Is.Null);
+        await lines.DisposeAsync();
+        File.Delete(path + ".old");
+    });
+
+    [Test]
+    public void Tail_ShrunkWithHalfALineRead_BeginsAnew() => Run.OnLoop(async () =>
+    {
+        var path = Path.GetTempFileName();
+        File.WriteAllText(path, "one\nabc");
+        var lines = Tail.FollowAsync(path).GetAsyncEnumerator();
+        Assert.That(await lines.MoveNextAsync(), Is.True);
+        var next = lines.MoveNextAsync();
+        File.WriteAllText(path, "x\n");
+        Assert.That(await next, Is.True);
+        Assert.That(lines.Current, Is.EqualTo("x"));
+        await lines.DisposeAsync();
+        File.Delete(path);
+    });
+
     [Test]
     public void Tail_IsCancelled() => Run.OnLoop(async () =>
     {
@@ -84,6 +120,32 @@ internal sealed class DescriptorSampleTests
     });
 
     [Test]
+    public void Serial_UnpluggedDuringATimeOut_Ends()
+    {
+        var time = new VirtualTimeProvider();
+        Run.OnLoop(async () =>
+        {
+            var name = new byte[128];
+            Assert.That(openpty(out var m, out var s, name, 0, 0), Is.Zero);
+            using var port = SerialPortEcho.Open(Encoding.ASCII.GetString(name).TrimEnd('\0'));
+            new SafeFileHandle(s, true).Dispose();
+            var running = SerialPortEcho.RunAsync(port, TimeSpan.FromSeconds(5));
+            // Both before the loop looks at either: the time-out is found first, and its question fails.
+            time.Advance(TimeSpan.FromSeconds(6));
+            new SafeFileHandle(m, true).Dispose();
+            await running;
+        }, new EventLoopOptions { TimeProvider = time });
+    }
+
+    [Test]
+    public void ProcessExit_OfWhatEndsAtOnce() => Run.OnLoop(async () =>
+    {
+        for (var i = 0; i < 100; i++) Assert.That(await ProcessExit.RunAsync("true", []), Is.Zero);
+        Assert.That(await ProcessExit.RunAsync("/bin/sh", ["-c", "exit 3"]), Is.EqualTo(3));
+        await Expect.Throws<Win32Exception>(() => ProcessExit.RunAsync("/no/such", []));
+    });
+
+    [Test]
     public void ProcessExit_CompletesWhenItEnds() => Run.OnLoop(async () =>
     {
         using var child = Process.Start(new ProcessStartInfo("/bin/sh", ["-c", "read x; exit 4"]) { RedirectStandardInput = true })!;
@@ -101,14 +163,12 @@ internal sealed class DescriptorSampleTests
     });
 
 #if !AMY_NETSTANDARD
-    [TestCase(true)]
-    [TestCase(false)]
-    public void GracefulShutdown_OnSigterm_LetsTheConnectedEnd(bool connected) => Run.OnThread(() => Run.Wait(Task.Run(async () =>
+    [TestCase(0)]
+    [TestCase(1)]
+    [TestCase(1, true)]
+    public void GracefulShutdown_OnSigterm_LetsTheConnectedEnd(int connections, bool hurry = false) => Run.OnThread(() => Run.Wait(Task.Run(async () =>
     {
-        var assembly = typeof(DescriptorSampleTests).Assembly.Location;
-        var configuration = Path.GetFileName(Path.GetDirectoryName(Path.GetDirectoryName(assembly)))!;
-        var sample = Path.Combine(Repository.Root, "samples", "GracefulShutdown", "bin", configuration, "net10.0", "GracefulShutdown.dll");
-        using var process = Process.Start(new ProcessStartInfo("dotnet", [sample, "--port", "0"]) { RedirectStandardOutput = true })!;
+        using var process = SampleProgramTests.Start("GracefulShutdown", "--port", "0");
         try
         {
             var first = await process.StandardOutput.ReadLineAsync().WaitAsync(Run.Limit);
@@ -120,22 +180,24 @@ internal sealed class DescriptorSampleTests
                 await client.SendAsync("abc"u8.ToArray());
                 Assert.That(await client.ReceiveAsync(buffer), Is.EqualTo(3));
             }
-            if (connected)
+            if (connections > 0)
             {
                 await client.ConnectAsync(IPAddress.Loopback, port);
                 await Trip();
             }
             Assert.That(kill(process.Id, 15), Is.Zero);
-            Assert.That(await process.StandardOutput.ReadLineAsync().WaitAsync(Run.Limit), Does.StartWith($"SIGTERM: no more connections, {(connected ? 1 : 0)}"));
-            if (connected)
+            Assert.That(await process.StandardOutput.ReadLineAsync().WaitAsync(Run.Limit), Does.StartWith($"SIGTERM: no more connections, {connections}"));
+            if (connections > 0)
             {
                 await Trip();
                 using var late = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
                 Assert.That(() => late.Connect(IPAddress.Loopback, port), Throws.TypeOf<SocketException>());
-                client.Shutdown(SocketShutdown.Send);
+                if (hurry) Assert.That(kill(process.Id, 15), Is.Zero);
+                else client.Shutdown(SocketShutdown.Send);
             }
+            Assert.That(await process.StandardOutput.ReadLineAsync().WaitAsync(Run.Limit), Is.EqualTo(hurry ? "At once, then: the rest is closed." : "All have ended."));
             await process.WaitForExitAsync().WaitAsync(Run.Limit);
-            Assert.That(process.ExitCode, Is.Zero);
+            Assert.That(process.ExitCode, Is.EqualTo(hurry ? 1 : 0));
         }
         finally
         {
@@ -152,7 +214,13 @@ internal sealed class DescriptorSampleTests
         using var client = await AsyncSocket.ConnectAsync(server.EndPoint);
         await client.SendAsync(new byte[1]);
         Assert.That(await client.ReceiveAsync(new byte[1]), Is.EqualTo(1));
-        Assert.That(await server.StopAsync(TimeSpan.FromMilliseconds(30)), Is.False);
+        var patience = new TaskCompletionSource();
+        var stopping = server.StopAsync(patience.Task);
+        await client.SendAsync(new byte[1]);
+        Assert.That(await client.ReceiveAsync(new byte[1]), Is.EqualTo(1), "who is connected goes on");
+        Assert.That(stopping.IsCompleted, Is.False);
+        patience.SetResult();
+        Assert.That(await stopping, Is.False);
         Assert.That(await client.ReceiveAsync(new byte[1]), Is.Zero);
         await running;
     });

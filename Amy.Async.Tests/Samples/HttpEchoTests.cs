@@ -57,17 +57,20 @@ internal sealed class HttpEchoTests
         }
     });
 
-    [TestCase("GET / HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\nConnection: close\r\n\r\n", "GET /\n|GET /2\n", TestName = "Pipelined")]
+    [TestCase("GET / HTTP/1.1\r\nHost: x\r\n\r\nGET /2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "GET /\n|GET /2\n", TestName = "Pipelined")]
     [TestCase("nonsense\r\n\r\n", "400", TestName = "NoRequest")]
-    [TestCase("GET / HTTP/1.1\r\nno colon\r\n\r\n", "400", TestName = "NoHeader")]
-    [TestCase("POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n", "400", TestName = "NoLength")]
-    [TestCase("POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", "400", TestName = "Smuggled")]
-    [TestCase("POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", "501", TestName = "UnknownEncoding")]
-    [TestCase("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "400", TestName = "BadChunk")]
-    [TestCase("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabX\r\n", "400", TestName = "ChunkWithoutEnd")]
-    [TestCase("POST / HTTP/1.1\r\nContent-Length: 9999999\r\n\r\n", "413", TestName = "TooLarge")]
-    [TestCase("POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nab", "400", TestName = "BodyWithoutEnd")]
+    [TestCase("GET / HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n", "400", TestName = "NoHeader")]
+    [TestCase("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n", "400", TestName = "NoLength")]
+    [TestCase("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", "400", TestName = "Smuggled")]
+    [TestCase("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", "501", TestName = "UnknownEncoding")]
+    [TestCase("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "400", TestName = "BadChunk")]
+    [TestCase("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabX\r\n", "400", TestName = "ChunkWithoutEnd")]
+    [TestCase("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\n\r\n", "413", TestName = "TooLarge")]
+    [TestCase("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab", "400", TestName = "BodyWithoutEnd")]
     [TestCase("GET / HTTP/1.0\r\n\r\n", "Connection: close", TestName = "Old")]
+    [TestCase("GET / HTTP/1.1\r\n\r\n", "400", TestName = "NoHost")]
+    [TestCase("GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", "400", TestName = "TwoHosts")]
+    [TestCase("POST / HTTP/1.1\r\nHost: x\r\nContent-Type: a\nInjected: 1\r\nContent-Length: 1\r\n\r\nx", "400", TestName = "BareLineFeed")]
     public void Wire(string request, string expected) => WithServer(async (server, _) =>
     {
         using var client = await AsyncSocket.ConnectAsync(server.EndPoint);
@@ -79,16 +82,52 @@ internal sealed class HttpEchoTests
     });
 
     [Test]
+    public void ConnectionWithCloseAmongOthers_EndsThere() => WithServer(async (server, _) =>
+    {
+        using var client = await AsyncSocket.ConnectAsync(server.EndPoint);
+        await client.SendAsync("GET /1 HTTP/1.1\r\nHost: x\r\nConnection: TE, Close\r\n\r\nGET /2 HTTP/1.1\r\nHost: x\r\n\r\n"u8.ToArray());
+        using var reader = new StreamReader(client.AsStream());
+        Assert.That(await reader.ReadToEndAsync(), Does.Contain("GET /1").And.Contain("Connection: close").And.Not.Contain("GET /2"));
+    });
+
+    [Test]
     public void HugeHead_Is431_AndBounded() => WithServer(async (server, _) =>
     {
         using var client = await AsyncSocket.ConnectAsync(server.EndPoint);
+        await client.SendAsync(Encoding.ASCII.GetBytes("GET / HTTP/1.1\r\nX: " + new string('x', 17_000))); // it may have no end
+        using var reader = new StreamReader(client.AsStream());
+        Assert.That(await reader.ReadToEndAsync(), Does.StartWith("HTTP/1.1 431 "));
+    });
+
+    /// <summary>A connection that is left counts until all is sent; else Dispose would not find it.</summary>
+    [Test]
+    public void LastAnswer_NotSentYet_KeepsTheConnection() => WithServer(async (server, _) =>
+    {
+        var before = Descriptors.Settle();
+        using var client = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { ReceiveBufferSize = 4096, Blocking = false };
         try
         {
-            for (var i = 0; i < 1000; i++) await client.SendAsync(Encoding.ASCII.GetBytes(i == 0 ? "GET / HTTP/1.1\r\nX: " : new string('x', 1000)));
+            client.Connect(server.EndPoint);
         }
-        catch (SocketException)
+        catch (SocketException e) when (e.SocketErrorCode is SocketError.WouldBlock or SocketError.InProgress)
         {
+            await client.WritableAsync();
         }
-        Assert.That(client.BytesSent, Is.LessThan(20_000_000));
+        var request = Encoding.ASCII.GetBytes("POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 1000000\r\n\r\n" + new string('x', 1_000_000));
+        for (var sent = 0; sent < request.Length;)
+        {
+            await client.WritableAsync();
+            var n = client.Send(request.AsSpan(sent), SocketFlags.None, out var error);
+            if (error == SocketError.Success) sent += n;
+        }
+        var buffer = new byte[4096];
+        do // slowly, until the server is done with it
+        {
+            await client.ReadableAsync();
+            client.Receive(buffer, 0, buffer.Length, SocketFlags.None, out var ignored);
+            await EventLoop.Current!.Yield();
+        }
+        while (server.Connections > 0);
+        Assert.That(Descriptors.Settle(), Is.EqualTo(before + 1), "closed as well: only the client's is left");
     });
 }

@@ -80,6 +80,20 @@ internal sealed class RespTests
         while (server.Connections > 0) await EventLoop.Current!.Yield();
     });
 
+    [TestCase("007")]
+    [TestCase("+5")]
+    [TestCase("-0")]
+    [TestCase("1x")]
+    [TestCase("9223372036854775808")]
+    public void Incr_OfWhatIsNoNumber_IsRefused(string value) => WithServer(async server =>
+        Assert.That(await Talk(server, Encoding.ASCII.GetBytes($"SET x {value}\r\nINCR x\r\nGET x\r\n"), 1000), Is.EqualTo($"+OK\r\n-ERR value is not an integer or out of range\r\n${value.Length}\r\n{value}\r\n")));
+
+    [TestCase("-1", "0")]
+    [TestCase("-9223372036854775808", "-9223372036854775807")]
+    [TestCase("9223372036854775806", "9223372036854775807")]
+    public void Incr_OfANumber(string value, string next) => WithServer(async server =>
+        Assert.That(await Talk(server, Encoding.ASCII.GetBytes($"SET x {value}\r\nINCR x\r\n"), 1000), Is.EqualTo($"+OK\r\n:{next}\r\n")));
+
     [Test]
     public void LongLineWithoutEnd_IsRefused() => WithServer(async server =>
         Assert.That(await Talk(server, Encoding.ASCII.GetBytes(new string('x', 70_000)), 1000), Does.Contain("too big inline request")));

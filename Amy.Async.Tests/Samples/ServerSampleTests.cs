@@ -125,6 +125,32 @@ internal sealed class ServerSampleTests
     });
 
     [Test]
+    public void Chat_ManyLinesAtOnce_DropNobodyWhoReads() => Run.OnLoop(async () =>
+    {
+        using var room = new ChatRoom(s_any);
+        _ = room.RunAsync();
+        await using var ann = await Guest.Enter(room, "Ann");
+        await using var bob = await Guest.Enter(room, "Bob");
+        Assert.That(await ann.Hear(), Is.EqualTo("* Bob has come"));
+        var saying = bob.Socket.SendAsync(Encoding.ASCII.GetBytes(string.Concat(Enumerable.Range(0, 20_000).Select(i => $"{i % 10}\n")))).AsTask();
+        for (var i = 0; i < 20_000; i++) Assert.That(await ann.Hear(), Is.EqualTo($"Bob: {i % 10}"));
+        await saying;
+    });
+
+    [Test]
+    public void Chat_Disposed_ClosesThoseWithoutANameToo() => Run.OnLoop(async () =>
+    {
+        var room = new ChatRoom(s_any);
+        var running = room.RunAsync();
+        using var unnamed = await AsyncSocket.ConnectAsync(room.EndPoint);
+        await using var ann = await Guest.Enter(room, "Ann"); // accepted after the other
+        room.Dispose();
+        await running;
+        Assert.That(await unnamed.ReceiveAsync(new byte[1]), Is.Zero);
+        Assert.That(await ann.Socket.ReceiveAsync(new byte[1]), Is.Zero);
+    });
+
+    [Test]
     public void Proxy_CarriesBothWays_AndEachEndOnItsOwn() => Run.OnLoop(async () =>
     {
         using var target = AsyncSocket.Listen(s_any);
@@ -215,6 +241,109 @@ internal sealed class ServerSampleTests
         await Expect.Throws<ObjectDisposedException>(() => pool.AskAsync("e"u8.ToArray(), Run.Limit));
     });
 
+    [Test]
+    public void Pool_WhenAConnectFails_TheNextOneTries() => Run.OnLoop(async () =>
+    {
+        using var pool = new RequestPool(new DnsEndPoint("localhost", RealProgram.FreePort()), maxConnections: 1);
+        var asking = Enumerable.Range(0, 3).Select(_ => pool.AskAsync("x"u8.ToArray(), Run.Limit)).ToList(); // one connects, two wait
+        foreach (var one in asking) await Expect.Throws<SocketException>(() => one);
+    });
+
+    [Test]
+    public void Pool_AnAnswerThatNobodyAskedFor_IsNobodys() => Run.OnLoop(async () =>
+    {
+        using var listener = AsyncSocket.Listen(s_any);
+        async Task ServeAsync()
+        {
+            while (true)
+            {
+                using var connection = await listener.AcceptAsync();
+                var writer = new FrameWriter(1000);
+                await foreach (var frame in connection.ReadFramesAsync(1000))
+                {
+                    writer.TryWrite(frame.Span);
+                    writer.TryWrite("unasked"u8); // with the answer, in one segment
+                    await connection.SendAsync(writer);
+                }
+            }
+        }
+        _ = ServeAsync();
+        using var pool = new RequestPool(listener.LocalEndPoint!, maxConnections: 1);
+        for (var i = 0; i < 3; i++) Assert.That(Encoding.UTF8.GetString(await pool.AskAsync(Encoding.UTF8.GetBytes($"{i}"), Run.Limit)), Is.EqualTo($"{i}"));
+        var waiting = Enumerable.Range(0, 3).Select(i => pool.AskAsync(Encoding.UTF8.GetBytes($"{i}"), Run.Limit)).ToList(); // handed on from one to the next
+        for (var i = 0; i < 3; i++) Assert.That(Encoding.UTF8.GetString(await waiting[i]), Is.EqualTo($"{i}"));
+    });
+
+    [Test]
+    public void RequestServer_ANumberTooLarge_IsAQuestionLikeOthers() => Run.OnLoop(async () =>
+    {
+        using var server = new RequestServer(s_any);
+        _ = server.RunAsync();
+        using var pool = new RequestPool(server.EndPoint, maxConnections: 1);
+        Assert.That(Encoding.UTF8.GetString(await pool.AskAsync("sleep 99999999999"u8.ToArray(), Run.Limit)), Is.EqualTo("re: sleep 99999999999"));
+    });
+
+    /// <summary>Connections are accepted while the server is being disposed: each is closed.</summary>
+    [Test]
+    public void SocketAsyncEventArgs_DisposedWhileItAccepts_ClosesAll() => Run.OnThread(() =>
+    {
+        for (var round = 0; round < 200; round++)
+        {
+            using var server = new Before(s_any);
+            var endPoint = server.EndPoint;
+            var clients = new Socket[8];
+            using var start = new Barrier(2);
+            var connecting = new Thread(() =>
+            {
+                start.SignalAndWait();
+                for (var i = 0; i < clients.Length; i++)
+                {
+                    clients[i] = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { ReceiveTimeout = (int)Run.Limit.TotalMilliseconds / 2 };
+                    try
+                    {
+                        clients[i].Connect(endPoint);
+                    }
+                    catch (SocketException)
+                    {
+                        return; // the server is gone
+                    }
+                }
+            });
+            connecting.Start();
+            start.SignalAndWait();
+            Thread.SpinWait(round * 50); // at another moment each time
+            server.Dispose();
+            connecting.Join();
+            foreach (var client in clients)
+            {
+                if (client is null) continue;
+                using (client)
+                {
+                    if (!client.Connected) continue;
+                    try
+                    {
+                        Assert.That(client.Receive(new byte[1]), Is.Zero);
+                    }
+                    catch (SocketException e)
+                    {
+                        Assert.That(e.SocketErrorCode, Is.EqualTo(SocketError.ConnectionReset));
+                    }
+                }
+            }
+        }
+    });
+
+    [Test]
+    public void HostedService_WhoseAddressIsInUse_FailsToStart_AndLeavesNothing() => Run.OnThread(() => Run.Wait(Task.Run(async () =>
+    {
+        using var taken = Pair.ListenPlain();
+        var service = new EchoService(new EchoServiceOptions { EndPoint = taken.LocalEndPoint! }, NullLogger<EchoService>.Instance);
+        var before = Descriptors.Settle();
+        await Expect.Throws<SocketException>(() => service.StartAsync(default));
+        await service.StopAsync(default);
+        Assert.That(Descriptors.Settle(), Is.EqualTo(before), Descriptors.List());
+    })));
+
     [TestCase(true)]
     [TestCase(false)]
     public void HostedService_StopsGracefully(bool inTime) => Run.OnThread(() => Run.Wait(Task.Run(async () =>
@@ -242,6 +371,6 @@ internal sealed class ServerSampleTests
         Assert.That(await client.ReceiveAsync(buffer), Is.Zero);
         using var another = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
         Assert.That(() => another.Connect(endPoint), Throws.TypeOf<SocketException>());
-        await service.StopAsync(default).ContinueWith(static _ => { }, TaskScheduler.Default); // twice is no harm
+        await service.StopAsync(default); // twice is no harm
     })));
 }

@@ -12,10 +12,11 @@ namespace Amy.Async.Samples;
 public sealed class ChatRoom : IDisposable
 {
     private const int MaxLine = 1000;
-    private const int MaxQueued = 100;
+    private const int MaxQueued = 1000;
 
     private readonly AsyncSocket _listener;
-    private readonly List<Member> _members = [];
+    private readonly List<Member> _members = []; // those who have said their name
+    private readonly HashSet<AsyncSocket> _open = []; // those who have not, and those who only listen, as well
 
     /// <summary>Listens, on the current loop.</summary>
     public ChatRoom(EndPoint endPoint) => _listener = AsyncSocket.Listen(endPoint);
@@ -40,11 +41,12 @@ public sealed class ChatRoom : IDisposable
     public void Dispose()
     {
         _listener.Dispose();
-        foreach (var member in _members.ToArray()) member.Connection.Dispose();
+        foreach (var connection in _open) connection.Dispose(); // their methods go on later, through the loop's queue
     }
 
     private async Task ServeAsync(AsyncSocket connection)
     {
+        _open.Add(connection);
         var member = new Member(connection, Channel.CreateBounded<byte[]>(MaxQueued));
         var sending = SendAsync(member);
         try
@@ -58,6 +60,7 @@ public sealed class ChatRoom : IDisposable
                     Say($"* {text} has come", except: null);
                 }
                 else Say($"{member.Name}: {text}", except: member);
+                await connection.Loop.Yield(); // many lines may have come at once: the queues are sent from before the next one
             }
         }
         catch (Exception e) when (e is SocketException or ObjectDisposedException or InvalidDataException)
@@ -67,6 +70,7 @@ public sealed class ChatRoom : IDisposable
         if (_members.Remove(member)) Say($"* {member.Name} has gone", except: null);
         member.Queue.Writer.TryComplete();
         await sending;
+        _open.Remove(connection);
         connection.Dispose();
     }
 
@@ -81,7 +85,9 @@ public sealed class ChatRoom : IDisposable
     {
         try
         {
-            await foreach (var line in member.Queue.Reader.ReadAllAsync()) await member.Connection.SendAsync(line);
+            // Not ReadAllAsync, which leaves for the thread pool between two lines.
+            while (await member.Queue.Reader.WaitToReadAsync())
+                while (member.Queue.Reader.TryRead(out var line)) await member.Connection.SendAsync(line);
         }
         catch (Exception e) when (e is SocketException or ObjectDisposedException)
         {

@@ -1,5 +1,7 @@
 using System.Globalization;
 using System.Net;
+using System.Net.Sockets;
+using System.Runtime.InteropServices;
 using Amy.Async;
 using Amy.Async.Samples;
 
@@ -9,10 +11,19 @@ if (args is not ["--port", var text] || !ushort.TryParse(text, NumberStyles.None
     Console.Error.WriteLine("usage: Chat --port N");
     return 2;
 }
-EventLoop.Run(async () =>
+try
 {
-    using var room = new ChatRoom(new IPEndPoint(IPAddress.Loopback, port));
-    Console.WriteLine($"A room on {room.EndPoint}: the first line is your name. Ctrl-C ends.");
-    await room.RunAsync();
-});
-return 0;
+    EventLoop.Run(async () =>
+    {
+        using var signals = new SignalReceiver(PosixSignal.SIGINT, PosixSignal.SIGTERM);
+        using var room = new ChatRoom(new IPEndPoint(IPAddress.Loopback, port));
+        Console.WriteLine($"A room on {room.EndPoint}: the first line is your name. Ctrl-C ends.");
+        await await Task.WhenAny(room.RunAsync(), signals.ReceiveAsync().AsTask()); // the inner one: what has ended may have failed
+    });
+    return 0;
+}
+catch (SocketException e)
+{
+    Console.Error.WriteLine(e.Message); // the port is in use, say
+    return 1;
+}

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
+using System.Runtime.InteropServices;
 using Amy.Async;
 using Amy.Async.Samples;
 
@@ -8,7 +9,7 @@ using Amy.Async.Samples;
 EndPoint? endPoint = args switch
 {
     ["--port", var text] when ushort.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var port) => new IPEndPoint(IPAddress.Loopback, port),
-    ["--unix", var path] => new UnixDomainSocketEndPoint(path),
+    ["--unix", { Length: > 0 and < 100 } path] => new UnixDomainSocketEndPoint(path),
     _ => null,
 };
 if (endPoint is null)
@@ -16,10 +17,19 @@ if (endPoint is null)
     Console.Error.WriteLine("usage: Echo --port N | --unix PATH");
     return 2;
 }
-EventLoop.Run(async () =>
+try
 {
-    using var listener = AsyncSocket.Listen(endPoint);
-    Console.WriteLine($"What is sent to {listener.LocalEndPoint} comes back. Ctrl-C ends.");
-    await EchoServer.RunAsync(listener);
-});
-return 0;
+    EventLoop.Run(async () =>
+    {
+        using var signals = new SignalReceiver(PosixSignal.SIGINT, PosixSignal.SIGTERM);
+        using var listener = AsyncSocket.Listen(endPoint);
+        Console.WriteLine($"What is sent to {listener.LocalEndPoint} comes back. Ctrl-C ends.");
+        await await Task.WhenAny(EchoServer.RunAsync(listener), signals.ReceiveAsync().AsTask()); // the inner one: what has ended may have failed
+    });
+    return 0;
+}
+catch (SocketException e)
+{
+    Console.Error.WriteLine(e.Message); // the address is in use, say
+    return 1;
+}

@@ -55,8 +55,6 @@ public sealed class Before : IDisposable
     {
         if (accept.SocketError != SocketError.Success) return;
         var socket = accept.AcceptSocket!;
-        socket.NoDelay = true;
-        _open[socket] = true;
         if (!_pool.TryTake(out var args))
         {
             args = new SocketAsyncEventArgs();
@@ -65,7 +63,20 @@ public sealed class Before : IDisposable
         }
         args.UserToken = socket;
         args.SetBuffer(0, BufferSize);
-        if (!socket.ReceiveAsync(args)) Continue(args);
+        _open[socket] = true;
+        try
+        {
+            if (_disposed) Close(socket, args); // it may have been too late for Dispose to see it
+            else
+            {
+                socket.NoDelay = true;
+                if (!socket.ReceiveAsync(args)) Continue(args);
+            }
+        }
+        catch (ObjectDisposedException)
+        {
+            Close(socket, args);
+        }
     }
 
     // Goes on from whatever has completed, as long as things complete synchronously; recursion would overflow the stack.

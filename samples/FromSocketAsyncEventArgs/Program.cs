@@ -1,5 +1,7 @@
 using System.Globalization;
 using System.Net;
+using System.Net.Sockets;
+using System.Runtime.InteropServices;
 using Amy.Async;
 using Amy.Async.Samples;
 
@@ -10,19 +12,29 @@ if (args is not [("before" or "after") and var which, "--port", var text] || !us
     return 2;
 }
 var endPoint = new IPEndPoint(IPAddress.Loopback, port);
-if (which == "before")
-{
-    using var server = new Before(endPoint);
-    Console.WriteLine($"SocketAsyncEventArgs on {server.EndPoint}. Ctrl-C ends.");
-    await Task.Delay(Timeout.Infinite);
-}
-else
+try
 {
     EventLoop.Run(async () =>
     {
-        using var server = new After(endPoint);
-        Console.WriteLine($"AsyncSocket on {server.EndPoint}. Ctrl-C ends.");
-        await server.RunAsync();
+        using var signals = new SignalReceiver(PosixSignal.SIGINT, PosixSignal.SIGTERM);
+        var signal = signals.ReceiveAsync().AsTask();
+        if (which == "before")
+        {
+            using var server = new Before(endPoint); // on the thread pool
+            Console.WriteLine($"SocketAsyncEventArgs on {server.EndPoint}. Ctrl-C ends.");
+            await signal;
+        }
+        else
+        {
+            using var server = new After(endPoint);
+            Console.WriteLine($"AsyncSocket on {server.EndPoint}. Ctrl-C ends.");
+            await await Task.WhenAny(server.RunAsync(), signal); // the inner one: what has ended may have failed
+        }
     });
+    return 0;
 }
-return 0;
+catch (SocketException e)
+{
+    Console.Error.WriteLine(e.Message); // the port is in use, say
+    return 1;
+}

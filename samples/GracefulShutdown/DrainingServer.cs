@@ -26,14 +26,13 @@ public sealed class DrainingServer(EndPoint endPoint)
         }
     }
 
-    /// <summary>Stops accepting and waits for the connections to end; those that do not in time are closed. False: some were.</summary>
-    public async Task<bool> StopAsync(TimeSpan patience)
+    /// <summary>Stops accepting and waits for the connections to end, as long as the patience lasts; the rest is closed. False: some were.</summary>
+    public async Task<bool> StopAsync(Task patience)
     {
-        var loop = _listener.Loop;
         _listener.Dispose();
         if (_open.Count == 0) return true;
         _drained = new TaskCompletionSource();
-        await Task.WhenAny(_drained.Task, loop.Delay(patience).AsTask());
+        await Task.WhenAny(_drained.Task, patience);
         var all = _open.Count == 0;
         foreach (var connection in _open.ToArray()) connection.Dispose();
         return all;

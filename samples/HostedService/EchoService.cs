@@ -29,18 +29,27 @@ public sealed partial class EchoService(EchoServiceOptions options, ILogger<Echo
 
     public Task StartAsync(CancellationToken cancellationToken)
     {
-        _loop = EventLoop.Start(new EventLoopOptions { ThreadName = "echo", UnhandledException = Report });
-        _listener = AsyncSocket.Listen(options.EndPoint, loop: _loop); // fails here, and with it the host, if the address is in use
-        _loop.Post(() => _ = AcceptAsync());
+        var loop = EventLoop.Start(new EventLoopOptions { ThreadName = "echo", UnhandledException = Report });
+        try
+        {
+            _listener = AsyncSocket.Listen(options.EndPoint, loop: loop);
+        }
+        catch
+        {
+            loop.Dispose();
+            throw; // the address is in use, say: the host does not start
+        }
+        _loop = loop;
+        loop.Post(() => _ = AcceptAsync());
         Started(logger, _listener.LocalEndPoint!);
         return Task.CompletedTask;
     }
 
     public async Task StopAsync(CancellationToken cancellationToken)
     {
-        if (_loop is null) return;
+        if (Interlocked.Exchange(ref _loop, null) is not { } loop) return; // not started, or stopped already
         _listener!.Dispose();
-        var left = await _loop.InvokeAsync(() =>
+        var left = await loop.InvokeAsync(() =>
         {
             _stopping = true;
             if (_open.Count == 0) _drained.TrySetResult();
@@ -48,12 +57,12 @@ public sealed partial class EchoService(EchoServiceOptions options, ILogger<Echo
         }, CancellationToken.None);
         Stopping(logger, left);
         await Task.WhenAny(_drained.Task, Task.Delay(options.DrainTime, cancellationToken));
-        await _loop.InvokeAsync(() =>
+        await loop.InvokeAsync(() =>
         {
             if (_open.Count > 0) Closing(logger, _open.Count);
             foreach (var connection in _open.ToArray()) connection.Dispose();
         }, CancellationToken.None);
-        await _loop.StopAsync(CancellationToken.None);
+        await loop.StopAsync(CancellationToken.None);
     }
 
     private async Task AcceptAsync()

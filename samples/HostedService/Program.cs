@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Net;
+using System.Net.Sockets;
 using Amy.Async.Samples;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
@@ -13,5 +14,13 @@ if (args is not ["--port", var text] || !ushort.TryParse(text, NumberStyles.None
 var builder = Host.CreateApplicationBuilder();
 builder.Services.AddSingleton(new EchoServiceOptions { EndPoint = new IPEndPoint(IPAddress.Loopback, port) });
 builder.Services.AddHostedService<EchoService>();
-await builder.Build().RunAsync();
-return 0;
+try
+{
+    await builder.Build().RunAsync();
+    return 0;
+}
+catch (SocketException e)
+{
+    Console.Error.WriteLine(e.Message); // the port is in use, say
+    return 1;
+}

@@ -16,10 +16,15 @@ public sealed class HttpEchoServer(EndPoint endPoint) : IDisposable
     private const int MaxHead = 16 << 10;
     private const int MaxBody = 1 << 20;
 
+    // A flush waits until the kernel has all, so nothing is left to be sent when a connection is forgotten here.
+    private static readonly AsyncPipeOptions s_pipeOptions = new() { PauseWriterThreshold = 0, ResumeWriterThreshold = 0 };
+
     private readonly AsyncSocket _listener = AsyncSocket.Listen(endPoint);
     private readonly HashSet<AsyncSocket> _open = [];
 
     public EndPoint EndPoint => _listener.LocalEndPoint!;
+
+    public int Connections => _open.Count;
 
     public async Task RunAsync()
     {
@@ -42,7 +47,7 @@ public sealed class HttpEchoServer(EndPoint endPoint) : IDisposable
     private async Task ServeAsync(AsyncSocket connection)
     {
         _open.Add(connection);
-        var pipe = connection.AsPipe();
+        var pipe = connection.AsPipe(s_pipeOptions);
         try
         {
             while (await ServeOneAsync(pipe))
@@ -61,9 +66,9 @@ public sealed class HttpEchoServer(EndPoint endPoint) : IDisposable
         }
         finally
         {
-            _open.Remove(connection);
             pipe.Output.Complete();
-            pipe.Input.Complete(); // both: the socket is disposed, once all is sent
+            pipe.Input.Complete(); // both: the socket is disposed
+            _open.Remove(connection);
         }
     }
 
@@ -121,8 +126,10 @@ public sealed class HttpEchoServer(EndPoint endPoint) : IDisposable
         var lines = text.TrimStart('\r', '\n').Split("\r\n");
         var request = lines[0].Split(' ');
         if (request.Length != 3 || !request[2].StartsWith("HTTP/1.", StringComparison.Ordinal)) throw new HttpError("400 Bad Request", "The request line is malformed.");
+        if (lines.Any(static line => line.Any(static c => c is < ' ' and not '\t' or '\x7F'))) throw new HttpError("400 Bad Request", "A control character."); // might end a line for somebody else
         long? length = null;
-        var (chunked, expects, closes) = (false, false, request[2] == "HTTP/1.0");
+        var old = request[2] == "HTTP/1.0";
+        var (hosts, chunked, expects, closes, keeps) = (0, false, false, false, !old);
         string? type = null;
         foreach (var line in lines.AsSpan(1))
         {
@@ -143,16 +150,22 @@ public sealed class HttpEchoServer(EndPoint endPoint) : IDisposable
                     expects = value.Equals("100-continue", StringComparison.OrdinalIgnoreCase);
                     break;
                 case "connection":
-                    closes = value.Equals("close", StringComparison.OrdinalIgnoreCase) || closes && !value.Equals("keep-alive", StringComparison.OrdinalIgnoreCase);
+                    var tokens = value.Split(',', StringSplitOptions.TrimEntries);
+                    closes |= tokens.Contains("close", StringComparer.OrdinalIgnoreCase);
+                    keeps |= tokens.Contains("keep-alive", StringComparer.OrdinalIgnoreCase);
+                    break;
+                case "host":
+                    hosts++;
                     break;
                 case "content-type":
                     type = value;
                     break;
             }
         }
+        if (hosts > 1 || hosts == 0 && !old) throw new HttpError("400 Bad Request", "One host is needed.");
         if (chunked && length is not null) throw new HttpError("400 Bad Request", "A length and chunks at once."); // how requests are smuggled
         if (length > MaxBody) throw new HttpError("413 Content Too Large", "The body is too large.");
-        return new Head(request[0], request[1], length ?? 0, chunked, expects, closes, type);
+        return new Head(request[0], request[1], length ?? 0, chunked, expects, closes || !keeps, type);
     }
 
     private static async Task<byte[]> ReadAsync(PipeReader input, int length)

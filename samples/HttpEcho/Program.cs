@@ -1,5 +1,7 @@
 using System.Globalization;
 using System.Net;
+using System.Net.Sockets;
+using System.Runtime.InteropServices;
 using Amy.Async;
 using Amy.Async.Samples;
 
@@ -9,10 +11,19 @@ if (args is not ["--port", var text] || !ushort.TryParse(text, NumberStyles.None
     Console.Error.WriteLine("usage: HttpEcho --port N");
     return 2;
 }
-EventLoop.Run(async () =>
+try
 {
-    using var server = new HttpEchoServer(new IPEndPoint(IPAddress.Loopback, port));
-    Console.WriteLine($"http://{server.EndPoint}/ Ctrl-C ends.");
-    await server.RunAsync();
-});
-return 0;
+    EventLoop.Run(async () =>
+    {
+        using var signals = new SignalReceiver(PosixSignal.SIGINT, PosixSignal.SIGTERM);
+        using var server = new HttpEchoServer(new IPEndPoint(IPAddress.Loopback, port));
+        Console.WriteLine($"http://{server.EndPoint}/ Ctrl-C ends.");
+        await await Task.WhenAny(server.RunAsync(), signals.ReceiveAsync().AsTask()); // the inner one: what has ended may have failed
+    });
+    return 0;
+}
+catch (SocketException e)
+{
+    Console.Error.WriteLine(e.Message); // the port is in use, say
+    return 1;
+}

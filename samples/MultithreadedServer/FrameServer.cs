@@ -24,6 +24,7 @@ public sealed class FrameServer : IDisposable
     /// <summary>Starts the threads; returns when connections are accepted.</summary>
     public FrameServer(EndPoint endPoint, int workers)
     {
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(workers);
         _listener = new Socket(endPoint.AddressFamily, SocketType.Stream, ProtocolType.Tcp) { Blocking = false };
         _listener.Bind(endPoint);
         _listener.Listen(512);

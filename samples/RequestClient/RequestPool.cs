@@ -79,26 +79,26 @@ public sealed class RequestPool(EndPoint endPoint, int maxConnections) : IDispos
     private async Task<Connection> OpenAsync(CancellationToken late)
     {
         _opening++;
+        AsyncSocket socket;
         try
         {
-            var connection = new Connection(await AsyncSocket.ConnectAsync(endPoint, cancellationToken: late));
-            _all.Add(connection);
-            return connection;
+            socket = await AsyncSocket.ConnectAsync(endPoint, cancellationToken: late);
         }
         catch
         {
+            _opening--; // first: who is told that a place is free goes on at once, and counts
             HandOn(null);
             throw;
         }
-        finally
-        {
-            _opening--;
-        }
+        _opening--;
+        var connection = new Connection(socket);
+        _all.Add(connection);
+        return connection;
     }
 
     private void Return(Connection connection, bool clean)
     {
-        if (clean && !_disposed)
+        if (clean && !_disposed && !connection.IsStale)
         {
             if (!HandOn(connection)) _idle.Push(connection);
             return;
@@ -128,7 +128,7 @@ public sealed class RequestPool(EndPoint endPoint, int maxConnections) : IDispos
             {
                 try
                 {
-                    return socket.TryReceive(new byte[1], out _);
+                    return !_reader.IsEmpty || socket.TryReceive(new byte[1], out _);
                 }
                 catch (SocketException)
                 {

@@ -55,13 +55,13 @@ public sealed class RequestServer(EndPoint endPoint) : IDisposable
             await foreach (var frame in connection.ReadFramesAsync(MaxFrame))
             {
                 var text = Encoding.UTF8.GetString(frame.Span);
-                if (text.StartsWith("sleep ", StringComparison.Ordinal))
-                    await connection.Loop.Delay(TimeSpan.FromMilliseconds(int.Parse(text.AsSpan(6), NumberStyles.None, CultureInfo.InvariantCulture)));
+                if (text.StartsWith("sleep ", StringComparison.Ordinal) && int.TryParse(text.AsSpan(6), NumberStyles.None, CultureInfo.InvariantCulture, out var pause))
+                    await connection.Loop.Delay(TimeSpan.FromMilliseconds(pause));
                 if (!writer.TryWrite(Encoding.UTF8.GetBytes("re: " + text))) return;
                 await connection.SendAsync(writer);
             }
         }
-        catch (Exception e) when (e is SocketException or ObjectDisposedException or InvalidDataException or FormatException)
+        catch (Exception e) when (e is SocketException or ObjectDisposedException or InvalidDataException)
         {
             // Gone, dropped, or not understood.
         }

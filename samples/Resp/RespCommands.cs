@@ -87,7 +87,10 @@ public static class RespCommands
     private static void Increment(RespStore store, ReadOnlySpan<byte> key, RespWriter reply)
     {
         var number = 0L;
-        if (store.TryGet(key, out var value) && (!Utf8Parser.TryParse(value, out number, out var used) || used != value.Length))
+        Span<byte> text = stackalloc byte[20];
+        // A number is what stands there as it would be written: neither 007 nor +5.
+        if (store.TryGet(key, out var value)
+            && !(Utf8Parser.TryParse(value, out number, out _) && Utf8Formatter.TryFormat(number, text, out var digits) && text[..digits].SequenceEqual(value)))
         {
             reply.Error("ERR value is not an integer or out of range");
             return;
@@ -97,7 +100,6 @@ public static class RespCommands
             reply.Error("ERR increment or decrement would overflow");
             return;
         }
-        Span<byte> text = stackalloc byte[20];
         Utf8Formatter.TryFormat(++number, text, out var length);
         store.Set(key, text[..length]);
         reply.Number(number);

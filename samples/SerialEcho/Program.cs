@@ -1,3 +1,4 @@
+using System.ComponentModel;
 using Amy.Async;
 using Amy.Async.Samples;
 
@@ -8,10 +9,18 @@ if (args is not [var path])
     Console.Error.WriteLine("usage: SerialEcho TERMINAL");
     return 2;
 }
-EventLoop.Run(async () =>
+try
 {
-    using var port = SerialPortEcho.Open(path);
-    Console.WriteLine($"Echo on {path}; after 5 s of silence it asks. Ctrl-C ends.");
-    await SerialPortEcho.RunAsync(port, silence: TimeSpan.FromSeconds(5));
-});
-return 0;
+    EventLoop.Run(async () =>
+    {
+        using var port = SerialPortEcho.Open(path);
+        Console.WriteLine($"Echo on {path}; after 5 s of silence it asks. Ctrl-C ends.");
+        await SerialPortEcho.RunAsync(port, silence: TimeSpan.FromSeconds(5));
+    });
+    return 0;
+}
+catch (Exception e) when (e is Win32Exception or IOException)
+{
+    Console.Error.WriteLine($"{path}: {e.Message}");
+    return 1;
+}

@@ -36,22 +36,27 @@ public static class SerialPortEcho
     {
         port.ReadTimeout = silence;
         var buffer = new byte[256];
-        while (true)
+        try
         {
-            try
+            while (true)
             {
-                var n = await port.ReadAsync(buffer);
-                if (n == 0) return;
+                int n;
+                try
+                {
+                    n = await port.ReadAsync(buffer);
+                    if (n == 0) return;
+                }
+                catch (TimeoutException)
+                {
+                    buffer[0] = (byte)'?';
+                    n = 1;
+                }
                 await port.WriteAsync(buffer.AsMemory(0, n));
             }
-            catch (TimeoutException)
-            {
-                await port.WriteAsync("?"u8.ToArray());
-            }
-            catch (IOException e) when (e.HResult == EIO)
-            {
-                return; // unplugged
-            }
+        }
+        catch (IOException e) when (e.HResult == EIO)
+        {
+            // Unplugged, in reading or in writing.
         }
     }
 

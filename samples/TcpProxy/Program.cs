@@ -1,5 +1,7 @@
 using System.Globalization;
 using System.Net;
+using System.Net.Sockets;
+using System.Runtime.InteropServices;
 using Amy.Async;
 using Amy.Async.Samples;
 
@@ -10,10 +12,19 @@ if (args is not ["--port", var text, "--to", var target] || !ushort.TryParse(tex
     Console.Error.WriteLine("usage: TcpProxy --port N --to HOST:PORT");
     return 2;
 }
-EventLoop.Run(async () =>
+try
 {
-    using var proxy = new TcpProxyServer(new IPEndPoint(IPAddress.Loopback, port), new DnsEndPoint(target[..colon], targetPort));
-    Console.WriteLine($"{proxy.EndPoint} stands for {target}. Ctrl-C ends.");
-    await proxy.RunAsync();
-});
-return 0;
+    EventLoop.Run(async () =>
+    {
+        using var signals = new SignalReceiver(PosixSignal.SIGINT, PosixSignal.SIGTERM);
+        using var proxy = new TcpProxyServer(new IPEndPoint(IPAddress.Loopback, port), new DnsEndPoint(target[..colon], targetPort));
+        Console.WriteLine($"{proxy.EndPoint} stands for {target}. Ctrl-C ends.");
+        await await Task.WhenAny(proxy.RunAsync(), signals.ReceiveAsync().AsTask()); // the inner one: what has ended may have failed
+    });
+    return 0;
+}
+catch (SocketException e)
+{
+    Console.Error.WriteLine(e.Message); // the port is in use, say
+    return 1;
+}

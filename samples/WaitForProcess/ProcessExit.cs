@@ -1,4 +1,5 @@
 using System.ComponentModel;
+using System.Diagnostics;
 using System.Runtime.InteropServices;
 
 namespace Amy.Async.Samples;
@@ -7,6 +8,24 @@ namespace Amy.Async.Samples;
 public static class ProcessExit
 {
     private const nint PidfdOpen = 434; // the number is the same on all architectures
+    private const int ESRCH = 3;
+
+    /// <summary>Starts a program and waits for its end; its exit code.</summary>
+    /// <exception cref="Win32Exception">It cannot be started.</exception>
+    public static async Task<int> RunAsync(string program, IEnumerable<string> arguments)
+    {
+        using var process = Process.Start(program, arguments);
+        try
+        {
+            await WaitAsync(process.Id);
+        }
+        catch (Win32Exception e) when (e.NativeErrorCode == ESRCH)
+        {
+            // Too quick for us: it has ended, and the runtime, which is its parent, has collected it.
+        }
+        process.WaitForExit(); // at once: its exit code is there
+        return process.ExitCode;
+    }
 
     /// <summary>Completes when the process has ended, on the current loop.</summary>
     /// <exception cref="Win32Exception">There is no such process.</exception>

@@ -1,4 +1,4 @@
-using System.Diagnostics;
+using System.ComponentModel;
 using Amy.Async;
 using Amy.Async.Samples;
 
@@ -8,11 +8,17 @@ if (args.Length == 0)
     Console.Error.WriteLine("usage: WaitForProcess PROGRAM [ARGUMENT...]");
     return 2;
 }
-return EventLoop.Run(async () =>
+try
 {
-    using var process = Process.Start(args[0], args[1..]);
-    await ProcessExit.WaitAsync(process.Id);
-    process.WaitForExit(); // at once: its exit code is there
-    Console.WriteLine($"{args[0]} ended with {process.ExitCode}");
-    return process.ExitCode;
-});
+    return EventLoop.Run(async () =>
+    {
+        var exitCode = await ProcessExit.RunAsync(args[0], args[1..]);
+        Console.WriteLine($"{args[0]} ended with {exitCode}");
+        return exitCode;
+    });
+}
+catch (Win32Exception e)
+{
+    Console.Error.WriteLine(e.Message);
+    return 1;
+}
