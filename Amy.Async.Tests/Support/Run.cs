@@ -35,7 +35,6 @@ internal static class Run
         failure?.Throw();
     }
 
-    /// <summary>Waits for a task from a test's own thread.</summary>
     /// <summary>Starts a thread that waits on a poller; a failed test that disposes the poller under it ends it quietly.</summary>
     internal static Thread Waiter(Action action)
     {
@@ -54,6 +53,7 @@ internal static class Run
         return thread;
     }
 
+    /// <summary>Waits for a task from a test's own thread.</summary>
     internal static void Wait(Task task)
     {
         if (!((IAsyncResult)task).AsyncWaitHandle.WaitOne(Limit)) Assert.Fail($"It did not end within {Limit}.");

@@ -89,6 +89,9 @@ internal sealed class PipeSegment : ReadOnlySequenceSegment<byte>
         Next = next;
     }
 
+    /// <summary>For a list of those that are not in use.</summary>
+    internal void Link(PipeSegment? next) => Next = next;
+
     /// <summary>Gives the buffer back; the object can be used again.</summary>
     internal void Release()
     {
@@ -101,5 +104,31 @@ internal sealed class PipeSegment : ReadOnlySequenceSegment<byte>
         Next = null;
         RunningIndex = 0;
         End = 0;
+    }
+}
+
+/// <summary>Segments without a buffer, to be used again: as many as there are in a pipe that is written to and read from evenly.</summary>
+internal struct SpareSegments
+{
+    private const int Limit = 64;
+
+    private PipeSegment? _first;
+    private int _count;
+
+    internal PipeSegment Take()
+    {
+        if (_first is not { } segment) return new PipeSegment();
+        _first = segment.NextSegment;
+        _count--;
+        segment.Link(null);
+        return segment;
+    }
+
+    internal void Keep(PipeSegment released)
+    {
+        if (_count == Limit) return;
+        released.Link(_first);
+        _first = released;
+        _count++;
     }
 }

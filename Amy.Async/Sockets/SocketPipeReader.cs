@@ -14,7 +14,7 @@ internal sealed class SocketPipeReader(SocketPipe pipe) : PipeReader
     private PipeSegment? _head;
     private int _start; // of the data, in _head
     private PipeSegment? _tail;
-    private PipeSegment? _spare; // an object without a buffer
+    private SpareSegments _spare; // mutable struct
     private bool _examinedAll = true;
     private bool _end; // the peer sends no more
     private volatile bool _completed; // also read by the loop, under a read that waits
@@ -90,7 +90,7 @@ internal sealed class SocketPipeReader(SocketPipe pipe) : PipeReader
     private void DropAll()
     {
         while (_head is not null) DropHead();
-        _spare = null;
+        _spare = default;
     }
 
     private ReadAction TakeAction(SocketSource source)
@@ -143,8 +143,7 @@ internal sealed class SocketPipeReader(SocketPipe pipe) : PipeReader
 
     private PipeSegment TakeSegment()
     {
-        var segment = _spare ?? new PipeSegment();
-        _spare = null;
+        var segment = _spare.Take();
         segment.Rent(pipe.Options, 0);
         return segment;
     }
@@ -172,7 +171,7 @@ internal sealed class SocketPipeReader(SocketPipe pipe) : PipeReader
     private void Keep(PipeSegment segment)
     {
         segment.Release();
-        _spare = segment;
+        _spare.Keep(segment);
     }
 
     private static InvalidOperationException Completed() => new("The reader is completed.");

@@ -23,13 +23,15 @@ internal sealed class SocketPipeWriter(SocketPipe pipe) : PipeWriter
     private static readonly Action<object, object?> s_start = static (writer, _) => ((SocketPipeWriter)writer).StartSending();
     private static readonly Action<object, object?> s_signal = static (writer, _) => ((SocketPipeWriter)writer)._flush!.OnReady(Readiness.Readable);
 
+    private const int LargestCopy = 65536;
+
     private readonly SocketPipe _pipe = pipe;
 
     // Guarded by the lock on this.
     private PipeSegment? _head; // the one that is sent from
     private int _sent; // of _head
     private PipeSegment? _tail; // the one that is written to
-    private PipeSegment? _spare;
+    private SpareSegments _spare; // mutable struct
     private long _unsent; // flushed, not taken by the kernel yet
     private long _unflushed; // advanced over, not flushed
     private bool _leased; // the writer holds memory of _tail
@@ -58,8 +60,7 @@ internal sealed class SocketPipeWriter(SocketPipe pipe) : PipeWriter
             if (_completed) throw Completed();
             _leased = true; // from here on nobody gives the last buffer back
             if (_tail is not null && _tail.Free.Length >= Math.Max(sizeHint, 1)) return _tail.Free;
-            segment = _spare ?? new PipeSegment();
-            _spare = null;
+            segment = _spare.Take();
         }
         segment.Rent(_pipe.Options, sizeHint); // a pool of the user's: not under the lock
         lock (this)
@@ -134,8 +135,22 @@ internal sealed class SocketPipeWriter(SocketPipe pipe) : PipeWriter
                 source = source.Slice(Math.Max(n, 0));
             }
         }
-        System.Buffers.BuffersExtensions.Write(this, source.Span);
+        Copy(source.Span);
         return FlushAsync(cancellationToken);
+    }
+
+    // In buffers large enough that each is worth its call, and small enough that they go back while the rest is being sent.
+    private void Copy(ReadOnlySpan<byte> source)
+    {
+        var largest = Math.Min(LargestCopy, _pipe.Options.Pool?.MaxBufferSize ?? LargestCopy);
+        while (!source.IsEmpty)
+        {
+            var target = GetSpan(Math.Min(source.Length, largest));
+            var part = source.Slice(0, Math.Min(source.Length, target.Length));
+            part.CopyTo(target);
+            Advance(part.Length);
+            source = source.Slice(part.Length);
+        }
     }
 
     public override void CancelPendingFlush()
@@ -280,7 +295,7 @@ internal sealed class SocketPipeWriter(SocketPipe pipe) : PipeWriter
                 if (_head is null) _tail = null;
             }
             done.Release();
-            lock (this) _spare ??= done;
+            lock (this) _spare.Keep(done);
         }
     }
 
@@ -293,7 +308,8 @@ internal sealed class SocketPipeWriter(SocketPipe pipe) : PipeWriter
             if (!_completed || _released || _sending) return;
             _released = true;
             rest = _head;
-            _head = _tail = _spare = null;
+            _head = _tail = null;
+            _spare = default;
         }
         while (rest is not null)
         {
