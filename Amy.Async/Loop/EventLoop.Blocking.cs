@@ -51,10 +51,10 @@ public sealed partial class EventLoop
     {
         Interlocked.Increment(ref _blockedTurns);
         if (Blocked is not { } handlers) return;
-        // Racy on purpose: whatever runs at this moment has a part in it.
-        var name = WorkName.Of(Volatile.Read(ref _running), Volatile.Read(ref _runningState));
         try
         {
+            // Racy on purpose: whatever runs at this moment has a part in it.
+            var name = WorkName.Of(Volatile.Read(ref _running), Volatile.Read(ref _runningState));
             handlers(this, new LoopBlockedEventArgs(duration, name));
         }
         catch (Exception e)

@@ -1,6 +1,5 @@
 using System.Runtime.ExceptionServices;
 using Amy.Async.Compat;
-using Amy.Async.Native;
 
 namespace Amy.Async;
 
@@ -129,7 +128,7 @@ public sealed partial class EventLoop
     private Task RunUntilEnd(Func<Task>? main)
     {
         _thread = Thread.CurrentThread;
-        var processors = _processor is { } processor ? Affinity.Pin(_calls, processor) : null;
+        Pin();
         _baseContext = ExecutionContext.Capture();
         t_current = this;
         SynchronizationContext.SetSynchronizationContext(_context);
@@ -156,7 +155,7 @@ public sealed partial class EventLoop
         finally
         {
             EndWatching();
-            if (processors is not null) Affinity.Restore(_calls, processors);
+            Unpin();
             LoopMeter.Remove(this);
             t_current = null;
         }

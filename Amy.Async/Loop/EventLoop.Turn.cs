@@ -2,7 +2,6 @@ using System.Diagnostics;
 using System.Runtime.CompilerServices;
 using System.Runtime.ExceptionServices;
 using Amy.Async.Compat;
-using Amy.Async.Native;
 
 namespace Amy.Async;
 
@@ -67,20 +66,13 @@ public sealed partial class EventLoop
 
     private void WaitAndDispatch()
     {
+        if (_activeSince != 0) EndActivity(); // listeners may post: before the queue is looked at
         if (_stopRequested || _fatal is not null) return;
         var timeout = TimeToSleep();
-        if (_activeSince != 0) EndActivity();
-        if (timeout == 0) Dispatch(_poller.Collect(0));
-        else if (Linger()) return;
+        if (timeout == 0 || Linger()) Dispatch(_poller.Collect(0)); // every turn looks at the kernel
         else if (_foreign?.Jumper is { } time && JumpIfIdle(time, timeout)) return;
         else if (_spin.ShouldSpin(_kernelClock)) SpinThenWait(timeout);
         else Dispatch(_poller.Collect(timeout));
-    }
-
-    private void EndActivity()
-    {
-        LoopMeter.TurnDuration.Record((_kernelClock.Now() - _activeSince) / (double)MonotonicClock.NanosecondsPerSecond, Tag);
-        _activeSince = 0;
     }
 
     /// <summary>
@@ -151,7 +143,7 @@ public sealed partial class EventLoop
         if (_isWatched && Watchdog.IsParked) Watchdog.Unpark(); // behind Collect's fence
         if (LoopMeter.TurnDuration.Enabled) _activeSince = _kernelClock.Now();
         if (events == 0) return;
-        if (LoopMeter.BatchSize.Enabled) LoopMeter.BatchSize.Record(events, Tag);
+        if (LoopMeter.BatchSize.Enabled) Record(LoopMeter.BatchSize, events);
         _events += events;
         _spin.Served(events);
         for (var i = 0; i < events && _fatal is null; i++)
@@ -168,7 +160,6 @@ public sealed partial class EventLoop
     private object? _running;
     private object? _runningState;
     private readonly bool _isWatched;
-    private long _activeSince; // when the loop last came back from the kernel, while somebody listens to the meter; else 0
 
     private static readonly ContextCallback s_inContext = static loop => ((EventLoop)loop!).InContext();
 

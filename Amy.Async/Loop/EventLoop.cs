@@ -32,7 +32,6 @@ public sealed partial class EventLoop : IDisposable, IAsyncDisposable
     private readonly Func<Exception, bool>? _unhandledException;
     private readonly string _name;
     private readonly bool _isDefault;
-    private readonly int? _processor;
     private readonly LoopSynchronizationContext _context;
 
     private EventLoop(EventLoopOptions? options, bool ownsThread, bool isDefault = false)

@@ -26,7 +26,7 @@ public sealed class EventLoopGroup : IAsyncDisposable
     {
         if (count < 1) throw new ArgumentOutOfRangeException(nameof(count), count, "A group has at least one loop.");
         options ??= new EventLoopOptions();
-        var processors = options.Processor is { } first ? Affinity.From(options.SystemCalls, first) : null;
+        var processors = options.Processor is { } first ? Affinity.From(options.SystemCalls, first, EventLoop.Current?.Unpinned) : null;
         _loops = new EventLoop[count];
         try
         {

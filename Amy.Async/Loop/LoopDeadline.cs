@@ -137,8 +137,8 @@ public sealed class LoopDeadline : ILoopTimer, IDisposable
             deadline = _deadline;
         }
         if (deadline == None) return;
-        if (_loop.IsCurrent) Enter(deadline);
-        else Expire(deadline); // left over when the loop stopped
+        if (_loop.IsCurrent && !_loop.IsStopping) Enter(deadline);
+        else Expire(deadline); // left over when the loop stopped, or run behind the end of its timers
     }
 
     private void Enter(long deadline)

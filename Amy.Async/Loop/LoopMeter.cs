@@ -50,12 +50,10 @@ internal static class LoopMeter
 
     private static Measurement<long>[] Of(Func<EventLoopStatistics, long> value)
     {
+        // Loops of one name are one series: of two measurements under the same tags an exporter keeps the last.
         lock (s_loops)
         {
-            var measurements = new Measurement<long>[s_loops.Count];
-            var i = 0;
-            foreach (var loop in s_loops) measurements[i++] = new Measurement<long>(value(loop.Statistics), loop.Tag);
-            return measurements;
+            return [.. s_loops.GroupBy(static loop => loop.Tag).Select(loops => new Measurement<long>(loops.Sum(loop => value(loop.Statistics)), loops.Key))];
         }
     }
 }

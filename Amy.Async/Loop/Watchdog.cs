@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Runtime.CompilerServices;
 
 namespace Amy.Async;
 
@@ -59,18 +60,26 @@ internal static class Watchdog
         var blocked = new List<(EventLoop Loop, TimeSpan Duration)>();
         while (true)
         {
-            int pause;
-            s_looks++;
-            lock (s_watched)
-            {
-                pause = Pause();
-                foreach (var watched in s_watched)
-                    if (watched.Look() is { } duration) blocked.Add((watched.Loop, duration));
-            }
-            foreach (var (loop, duration) in blocked) loop.OnBlocked(duration); // user code, never under the lock
-            blocked.Clear();
+            var pause = Look(blocked);
             s_signal.WaitOne(Park() ? Timeout.Infinite : pause);
         }
+    }
+
+    // Not inlined: a parked thread's stack must not keep a stopped loop.
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static int Look(List<(EventLoop Loop, TimeSpan Duration)> blocked)
+    {
+        int pause;
+        s_looks++;
+        lock (s_watched)
+        {
+            pause = Pause();
+            foreach (var watched in s_watched)
+                if (watched.Look() is { } duration) blocked.Add((watched.Loop, duration));
+        }
+        foreach (var (loop, duration) in blocked) loop.OnBlocked(duration); // user code, never under the lock
+        blocked.Clear();
+        return pause;
     }
 
     private static int Pause()
@@ -80,6 +89,7 @@ internal static class Watchdog
         return Math.Max(1, pause);
     }
 
+    [MethodImpl(MethodImplOptions.NoInlining)]
     private static bool Park()
     {
         Interlocked.Exchange(ref s_parked, 1);

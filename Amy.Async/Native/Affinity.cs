@@ -25,10 +25,11 @@ internal static class Affinity
     /// <summary>Whether the calling thread could be pinned to a processor: throws what <see cref="Pin"/> would.</summary>
     internal static void Check(SystemCalls calls, int processor) => Restore(calls, Pin(calls, processor));
 
-    /// <summary>The processors that the calling thread may use, in turn from <paramref name="first"/> on, each once.</summary>
-    internal static int[] From(SystemCalls calls, int first)
+    /// <summary>The processors that the calling thread may use (or that a mask has), in turn from <paramref name="first"/> on,
+    /// each once.</summary>
+    internal static int[] From(SystemCalls calls, int first, byte[]? mask = null)
     {
-        var mask = Get(calls);
+        mask ??= Get(calls);
         var all = Enumerable.Range(0, mask.Length * 8).Where(i => (mask[i / 8] & 1 << i % 8) != 0).ToArray();
         var start = Array.IndexOf(all, first);
         return start < 0 ? throw Unknown(first) : [.. all.Skip(start), .. all.Take(start)];

@@ -57,6 +57,7 @@ public sealed partial class AsyncSocket
         if (target is null) throw new ArgumentNullException(nameof(target));
         if (target == Loop) return new ValueTask<AsyncSocket>(this);
         var moved = new AsyncSocket(_source.MoveTo(target));
+        GC.KeepAlive(this); // its finalizer closes
         return new ValueTask<AsyncSocket>(moved);
     }
 }

@@ -32,6 +32,7 @@ internal sealed partial class SocketSource
     internal SocketSource MoveTo(EventLoop target)
     {
         SocketSource moved;
+        bool disposed;
         lock (this)
         {
             BeginTry(Direction.Read);
@@ -62,8 +63,8 @@ internal sealed partial class SocketSource
             {
                 held?.DangerousRelease();
             }
+            disposed = !Close(); // under the lock: nobody makes a Socket of what is given away
         }
-        var disposed = !Close();
         End(Direction.Read, ready: false);
         End(Direction.Write, ready: false); // the last: CloseDescriptor finds it given away
         if (!disposed) return moved;
