@@ -76,7 +76,7 @@ public sealed partial class EventLoop
         {
             var trace = new StackTrace(1, fNeedFileInfo: false);
             isTaskWait = WorkName.IsTaskWait(trace, out var method);
-            handlers?.Invoke(this, new SynchronousWaitEventArgs(isTaskWait, method, trace.ToString()));
+            if (method is not null) handlers?.Invoke(this, new SynchronousWaitEventArgs(isTaskWait, method, trace.ToString()));
         }
         catch (Exception e) // never into a lock of the platform's
         {

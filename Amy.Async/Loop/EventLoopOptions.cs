@@ -72,8 +72,8 @@ public sealed class EventLoopOptions
     /// that <see cref="EventLoop.Run(Func{Task}, EventLoopOptions?)"/> uses gets its processors back at the end.
     /// <c>sched_setaffinity(2)</c>.
     /// </summary>
-    /// <remarks>The loop's constructor throws an <see cref="ArgumentOutOfRangeException"/> if the process may not use that
-    /// processor, a <see cref="PlatformNotSupportedException"/> where threads cannot be pinned.</remarks>
+    /// <remarks>Whoever makes the loop gets an <see cref="ArgumentOutOfRangeException"/> if the process may not use that
+    /// processor, or a <see cref="PlatformNotSupportedException"/> where threads cannot be pinned.</remarks>
     public int? Processor { get; init; }
 
     /// <summary>For a loop of a group.</summary>

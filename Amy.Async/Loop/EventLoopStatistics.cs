@@ -46,7 +46,8 @@ public sealed class EventLoopStatistics
     /// <summary>Turns that took longer than <see cref="EventLoopOptions.BlockedThreshold"/>.</summary>
     public long BlockedTurns { get; init; }
 
-    /// <summary>Synchronous waits on the loop's thread; see <see cref="EventLoop.SynchronousWait"/>.</summary>
+    /// <summary>Synchronous waits on the loop's thread (see <see cref="EventLoop.SynchronousWait"/>), short ones for the library's
+    /// own locks included.</summary>
     public long SynchronousWaits { get; init; }
 
     /// <summary>Timers waiting now.</summary>

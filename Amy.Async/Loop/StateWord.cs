@@ -54,7 +54,7 @@ internal enum Direction
 /// the last one. Its caller is told (mustClose) and closes the descriptor; nobody can be in a system call on it then.</para>
 /// <para><b>Stale tokens.</b> A version belongs to one operation. Await and Fetch demand it in the same compare-exchange, so
 /// a ValueTask awaited twice, one after the other, or kept beyond its operation, is found out and changes nothing. (Two threads that
-    /// await one ValueTask in the same instant may take each other's continuation: that much trust is asked of the user.)</para>
+/// await one ValueTask in the same instant may take each other's continuation: that much trust is asked of the user.)</para>
 /// </remarks>
 internal struct StateWord
 {

@@ -15,14 +15,20 @@ internal static class WorkName
         _ => OfBox(state) ?? OfBox(target) ?? (state is Delegate inner ? Of(inner) : target is Delegate outer ? Of(outer) : (target as Task ?? state as Task) is { } task ? $"Task {task.Id}" : target.GetType().Name),
     };
 
-    /// <summary>Whether the wait at the top of the stack is one for a Task, and which method waits.</summary>
+    /// <summary>
+    /// Whether the wait at the top of the stack is one for a Task, and which method waits; null: nobody's but the library's own
+    /// (a lock that another thread holds for a moment).
+    /// </summary>
     internal static bool IsTaskWait(StackTrace trace, out string? method)
     {
         method = null;
         var isTaskWait = false;
-        for (var i = 0; i < trace.FrameCount; i++)
+        var isOurs = false;
+        for (var i = 1; i < trace.FrameCount; i++) // the first is the context's Wait
         {
             var (assembly, type, name) = Runtime.MethodOf(trace.GetFrame(i)!);
+            if (assembly == "Amy.Async" && !isTaskWait) isOurs = true;
+            if (isOurs) break;
             if (assembly is not null && !assembly.StartsWith("System.", StringComparison.Ordinal) && assembly is not ("Amy.Async" or "mscorlib"))
             {
                 method = Of(type, name!);
