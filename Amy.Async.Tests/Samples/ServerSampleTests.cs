@@ -283,56 +283,6 @@ internal sealed class ServerSampleTests
         Assert.That(Encoding.UTF8.GetString(await pool.AskAsync("sleep 99999999999"u8.ToArray(), Run.Limit)), Is.EqualTo("re: sleep 99999999999"));
     });
 
-    /// <summary>Connections are accepted while the server is being disposed: each is closed.</summary>
-    [Test]
-    public void SocketAsyncEventArgs_DisposedWhileItAccepts_ClosesAll() => Run.OnThread(() =>
-    {
-        for (var round = 0; round < 200; round++)
-        {
-            using var server = new Before(s_any);
-            var endPoint = server.EndPoint;
-            var clients = new Socket[8];
-            using var start = new Barrier(2);
-            var connecting = new Thread(() =>
-            {
-                start.SignalAndWait();
-                for (var i = 0; i < clients.Length; i++)
-                {
-                    clients[i] = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { ReceiveTimeout = (int)Run.Limit.TotalMilliseconds / 2 };
-                    try
-                    {
-                        clients[i].Connect(endPoint);
-                    }
-                    catch (SocketException)
-                    {
-                        return; // the server is gone
-                    }
-                }
-            });
-            connecting.Start();
-            start.SignalAndWait();
-            Thread.SpinWait(round * 50); // at another moment each time
-            server.Dispose();
-            connecting.Join();
-            foreach (var client in clients)
-            {
-                if (client is null) continue;
-                using (client)
-                {
-                    if (!client.Connected) continue;
-                    try
-                    {
-                        Assert.That(client.Receive(new byte[1]), Is.Zero);
-                    }
-                    catch (SocketException e)
-                    {
-                        Assert.That(e.SocketErrorCode, Is.EqualTo(SocketError.ConnectionReset));
-                    }
-                }
-            }
-        }
-    });
-
     [Test]
     public void HostedService_WhoseAddressIsInUse_FailsToStart_AndLeavesNothing() => Run.OnThread(() => Run.Wait(Task.Run(async () =>
     {

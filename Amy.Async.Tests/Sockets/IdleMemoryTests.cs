@@ -12,7 +12,7 @@ namespace Amy.Async.Tests.Sockets;
 [SuppressMessage("Reliability", "CA2012", Justification = "Receives are left pending: that is what is measured.")]
 internal sealed class IdleMemoryTests
 {
-    private const int Connections = 2000;
+    private static readonly int s_connections = Math.Clamp((DescriptorLimit() - 1000) / 2, 200, 8000); // many: what else the process makes is little then
     private const int WarmUp = 100; // what the first ones make for all
 
     [TestCase(false, 400)]
@@ -30,10 +30,13 @@ internal sealed class IdleMemoryTests
         Assert.That(smallest, Is.InRange(100, limit), "more than nothing: they are kept");
     }
 
+    private static int DescriptorLimit() => int.TryParse(File.ReadLines("/proc/self/limits").First(l => l.StartsWith("Max open files", StringComparison.Ordinal))
+        .Split(' ', StringSplitOptions.RemoveEmptyEntries)[3], System.Globalization.CultureInfo.InvariantCulture, out var limit) ? limit : 20_000;
+
     private static async Task<double> Measure(bool asPipe)
     {
-        using var listener = AsyncSocket.Listen(new IPEndPoint(IPAddress.Loopback, 0), new AsyncSocketOptions { Backlog = Connections });
-        var clients = new Socket[WarmUp + Connections]; // all there before the first count: only our side is counted
+        using var listener = AsyncSocket.Listen(new IPEndPoint(IPAddress.Loopback, 0), new AsyncSocketOptions { Backlog = s_connections });
+        var clients = new Socket[WarmUp + s_connections]; // all there before the first count: only our side is counted
         var accepted = new AsyncSocket[clients.Length];
         var pipes = new IDuplexPipe[clients.Length];
         var buffer = new byte[1];
@@ -42,10 +45,10 @@ internal sealed class IdleMemoryTests
         {
             Connect(0, WarmUp);
             await Accept(WarmUp);
-            Connect(WarmUp, Connections);
+            Connect(WarmUp, s_connections);
             var before = GC.GetTotalMemory(forceFullCollection: true);
-            await Accept(Connections);
-            var each = (GC.GetTotalMemory(forceFullCollection: true) - before) / (double)Connections;
+            await Accept(s_connections);
+            var each = (GC.GetTotalMemory(forceFullCollection: true) - before) / (double)s_connections;
             GC.KeepAlive(pipes);
             return each;
         }
