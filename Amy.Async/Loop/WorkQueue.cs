@@ -17,9 +17,9 @@ internal readonly struct WorkItem(Action<object, object?> run, object target, ob
 /// </summary>
 /// <remarks>
 /// A lock around two arrays that swap places, instead of a lock-free list: it keeps one total order, allocates nothing once
-/// the arrays have grown, and closes atomically. Posting and running one item takes 66 ns from another thread, against 41
-/// of an unbounded channel with one reader (micro --filter *FromAnotherThread*). The lock is held for a few instructions
-/// and never while foreign code runs.
+/// the arrays have grown, and closes atomically. Posting and running one item of another thread takes 1.7 times as long as
+/// through an unbounded channel with one reader (bench post). The lock is held for a few instructions and never while
+/// foreign code runs.
 /// </remarks>
 internal sealed class WorkQueue
 {
