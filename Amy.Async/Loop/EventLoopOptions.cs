@@ -13,7 +13,8 @@ public sealed class EventLoopOptions
 
     /// <summary>
     /// How long the loop polls at most before it sleeps, when the recent past says that it pays: 50 µs by default, zero
-    /// if the process's CPU quota is less than one core. <see cref="TimeSpan.Zero"/>: never.
+    /// if the process's CPU quota is less than one core. <see cref="TimeSpan.Zero"/>: never, but for the few microseconds in which
+    /// the loop looks whether another thread that has just posted posts more.
     /// <see cref="Timeout.InfiniteTimeSpan"/>: the loop never sleeps and uses a whole core.
     /// </summary>
     /// <exception cref="ArgumentOutOfRangeException">Negative and not infinite.</exception>
