@@ -30,7 +30,7 @@ public sealed class Poller : IDisposable
     }
 
     internal Poller(PollerKind kind, SystemCalls calls, MonotonicClock clock)
-        : this(CreateSelector(kind, calls), clock)
+        : this(CreateSelector(kind, calls, PlatformDescription.Current), clock)
     {
     }
 
@@ -172,15 +172,15 @@ public sealed class Poller : IDisposable
 
     // ---- private
 
-    private static EpollSelector CreateSelector(PollerKind kind, SystemCalls calls)
+    internal static EpollSelector CreateSelector(PollerKind kind, SystemCalls calls, PlatformDescription platform)
     {
-        var epoll = Platform.EpollRefusal();
+        var epoll = Platform.EpollRefusal(platform);
         if (kind is PollerKind.Auto or PollerKind.Epoll && epoll is null) return new EpollSelector(calls);
         throw kind switch
         {
-            PollerKind.Auto => new PlatformNotSupportedException($"No poller for this platform. epoll: {epoll}; kqueue: {Platform.KqueueRefusal()}."),
+            PollerKind.Auto => new PlatformNotSupportedException($"No poller for this platform. epoll: {epoll}; kqueue: {Platform.KqueueRefusal(platform)}."),
             PollerKind.Epoll => new PlatformNotSupportedException($"No epoll here: {epoll}."),
-            PollerKind.Kqueue => new PlatformNotSupportedException($"No kqueue here: {Platform.KqueueRefusal()}."),
+            PollerKind.Kqueue => new PlatformNotSupportedException($"No kqueue here: {Platform.KqueueRefusal(platform)}."),
             _ => new ArgumentOutOfRangeException(nameof(kind)),
         };
     }
