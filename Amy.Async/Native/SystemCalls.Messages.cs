@@ -118,6 +118,12 @@ internal unsafe partial class SystemCalls
         return n;
     }
 
+    /// <summary>A socket that somebody else made, before the first call on it: whatever keeps SIGPIPE away.</summary>
+    internal virtual void Adopt(int socket)
+    {
+        // MSG_NOSIGNAL goes with each send.
+    }
+
     // ---- descriptors of any kind
 
     /// <summary>fcntl(2), F_GETFL.</summary>
