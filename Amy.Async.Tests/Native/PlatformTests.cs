@@ -41,10 +41,20 @@ internal sealed class PlatformTests
         var platform = new PlatformDescription(system, architecture);
         foreach (var kind in new[] { PollerKind.Auto, PollerKind.Epoll, PollerKind.Kqueue })
         {
-            var refusal = Assert.Throws<PlatformNotSupportedException>(() => Poller.CreateSelector(kind, SystemCalls.Instance, platform))!;
+            var refusal = Assert.Throws<PlatformNotSupportedException>(() => new Poller(kind, new Elsewhere(platform), MonotonicClock.Instance))!;
             if (kind == PollerKind.Epoll && system != "LINUX") Assert.That(refusal.Message, Does.Contain("epoll exists on Linux only"));
             else Assert.That(refusal.Message, Does.Contain($"{system} on {architecture} are not proven, only those of Linux and macOS on X64 and Arm64 and of FreeBSD on X64"));
         }
+    }
+
+    [Test]
+    public void EventLoop_OnAnUnprovenPlatform_IsRefusedToo() =>
+        Assert.That(() => EventLoop.Start(new EventLoopOptions { SystemCalls = new Elsewhere(new("LINUX", CpuArchitecture.Arm)) }),
+            Throws.InstanceOf<PlatformNotSupportedException>().With.Message.Contains("LINUX on Arm are not proven"));
+
+    private sealed class Elsewhere(PlatformDescription machine) : SystemCalls
+    {
+        internal override PlatformDescription Machine => machine;
     }
 
     [Test]

@@ -30,7 +30,7 @@ public sealed class Poller : IDisposable
     }
 
     internal Poller(PollerKind kind, SystemCalls calls, MonotonicClock clock)
-        : this(CreateSelector(kind, calls, PlatformDescription.Current), clock)
+        : this(CreateSelector(kind, calls), clock)
     {
     }
 
@@ -172,15 +172,15 @@ public sealed class Poller : IDisposable
 
     // ---- private
 
-    internal static EpollSelector CreateSelector(PollerKind kind, SystemCalls calls, PlatformDescription platform)
+    private static EpollSelector CreateSelector(PollerKind kind, SystemCalls calls)
     {
-        var epoll = Platform.EpollRefusal(platform);
+        var epoll = Platform.EpollRefusal(calls.Machine);
         if (kind is PollerKind.Auto or PollerKind.Epoll && epoll is null) return new EpollSelector(calls);
         throw kind switch
         {
-            PollerKind.Auto => new PlatformNotSupportedException($"No poller for this platform. epoll: {epoll}; kqueue: {Platform.KqueueRefusal(platform)}."),
+            PollerKind.Auto => new PlatformNotSupportedException($"No poller for this platform. epoll: {epoll}; kqueue: {Platform.KqueueRefusal(calls.Machine)}."),
             PollerKind.Epoll => new PlatformNotSupportedException($"No epoll here: {epoll}."),
-            PollerKind.Kqueue => new PlatformNotSupportedException($"No kqueue here: {Platform.KqueueRefusal(platform)}."),
+            PollerKind.Kqueue => new PlatformNotSupportedException($"No kqueue here: {Platform.KqueueRefusal(calls.Machine)}."),
             _ => new ArgumentOutOfRangeException(nameof(kind)),
         };
     }
