@@ -114,6 +114,6 @@ internal sealed class LoopMeterTests
         go.Set();
         Run.Wait(loop.InvokeAsync(() => { }));
         Assert.That(loop.Statistics.WakesWritten - written, Is.LessThanOrEqualTo(2));
-        Assert.That(loop.Statistics.WakesSaved, Is.GreaterThanOrEqualTo(999));
+        Run.Until(() => loop.Statistics.WakesSaved >= 999, "they are counted when the queue is empty");
     });
 }

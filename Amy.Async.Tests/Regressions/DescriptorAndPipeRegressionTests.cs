@@ -157,6 +157,19 @@ internal sealed class DescriptorAndPipeRegressionTests
     });
 
     [Test]
+    public void RawTerminal_ClosedByItsOwner_EndsTheWait_AlsoOneThatBeganBeyondTheBudget() => Run.OnLoop(async () =>
+    {
+        Assert.That(C.openpty(out var m, out var s, 0, 0, 0), Is.Zero);
+        using var master = AsyncFd.FromDescriptor(m, ownsHandle: true);
+        using var terminal = AsyncFd.FromDescriptor(s);
+        EventLoop.Current!.SpendUnits(int.MaxValue / 2);
+        var reading = terminal.ReadAsync(new byte[1]).AsTask();
+        C.close(s);
+        await Expect.Throws<ObjectDisposedException>(() => reading);
+        await Expect.Throws<IOException>(async () => await master.ReadAsync(new byte[1]));
+    });
+
+    [Test]
     public void RawDescriptor_NumberReusedAfterItsLoopStopped_KeepsItsFlags()
     {
         var fds = NewPipe();

@@ -34,7 +34,7 @@ public sealed partial class EventLoop
     public event EventHandler<SynchronousWaitEventArgs>? SynchronousWait;
 
     /// <summary>How often the loop has looked at the kernel. Written by the loop's thread, read by the watchdog.</summary>
-    internal long Polls => Volatile.Read(ref _polls);
+    internal long Polls => Volatile.Read(ref _now.Polls);
 
     private void StartWatching()
     {
@@ -54,7 +54,7 @@ public sealed partial class EventLoop
         try
         {
             // Racy on purpose: whatever runs at this moment has a part in it.
-            var name = WorkName.Of(Volatile.Read(ref _running), Volatile.Read(ref _runningState));
+            var name = WorkName.Of(Volatile.Read(ref _now.Running), Volatile.Read(ref _now.RunningState));
             handlers(this, new LoopBlockedEventArgs(duration, name));
         }
         catch (Exception e)

@@ -167,14 +167,14 @@ public sealed partial class EventLoop
         Task task;
         try
         {
-            _running = _isWatched ? main : null;
+            _now.Running = _isWatched ? main : null;
             task = main() ?? throw new InvalidOperationException("The main function returned null instead of a task.");
         }
         catch (Exception e)
         {
             task = Task.FromException(e);
         }
-        _running = null;
+        _now.Running = null;
         if (task.IsCompleted) _stopRequested = true;
         else task.ConfigureAwait(false).GetAwaiter().UnsafeOnCompleted(RequestStop);
         return task;
@@ -196,17 +196,12 @@ public sealed partial class EventLoop
             foreach (var registration in _registrar.Snapshot()) (registration as AwaitableSource)?.Stop();
             while (_timers.TryTakeDue(long.MaxValue, out var timer)) timer!.Stop();
             while (_housekeeping.TryTakeDue(long.MaxValue, out var timer)) timer!.Stop();
-            for (var turn = 0; turn < LastTurns && _fatal is null && !_queue.TryClose(); turn++) RunPosted();
+            for (var turn = 0; turn < LastTurns && _fatal is null && !_queue.IsEmpty; turn++) RunPosted();
         }
         finally
         {
             _queue.Close();
-            do // what came in behind what was taken over, too
-            {
-                while (_queue.TryTake(out var item)) RunOnPool(item);
-                _queue.Refill();
-            }
-            while (_queue.Taken > 0);
+            RunLeftOvers();
             _phase = Stopped;
             _foreign?.Dispose();
             _poller.Dispose();

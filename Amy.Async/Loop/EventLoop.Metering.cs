@@ -7,12 +7,10 @@ namespace Amy.Async;
 // What the loop itself records for the meter, and only while somebody listens.
 public sealed partial class EventLoop
 {
-    private long _activeSince; // when the loop last came back from the kernel, while somebody listens to the meter; else 0
-
     private void EndActivity()
     {
-        var duration = (_kernelClock.Now() - _activeSince) / (double)MonotonicClock.NanosecondsPerSecond;
-        _activeSince = 0;
+        var duration = (_kernelClock.Now() - _now.ActiveSince) / (double)MonotonicClock.NanosecondsPerSecond;
+        _now.ActiveSince = 0;
         Record(LoopMeter.TurnDuration, duration);
     }
 

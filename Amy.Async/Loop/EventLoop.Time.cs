@@ -109,7 +109,7 @@ public sealed partial class EventLoop
         var now = clock.Now();
         for (var i = 0; i < MaxTimers && _fatal is null && timers.TryTakeDue(now, out var timer); i++)
         {
-            _timersFired++;
+            _now.TimersFired++;
             timer!.Fire();
         }
     }
@@ -132,9 +132,9 @@ public sealed partial class EventLoop
         while (true) // a wait may end early, for a signal or a wake-up whose work was done already
         {
             var left = Math.Max(0, end - _kernelClock.Now());
-            var events = _poller.Collect(timeout < 0 ? left : Math.Min(left, timeout));
+            var events = Sleep(timeout < 0 ? left : Math.Min(left, timeout));
             Dispatch(events);
-            if (events > 0 || _queue.HasWork || _stopRequested) return true;
+            if (events > 0 || !_queue.IsEmpty || _stopRequested) return true;
             timeout = TimeToNextTimer();
             if (timeout == 0) return true;
             if (_kernelClock.Now() >= end) break;

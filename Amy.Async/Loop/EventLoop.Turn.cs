@@ -25,21 +25,11 @@ public sealed partial class EventLoop
     private static readonly bool s_singleProcessor = Environment.ProcessorCount == 1;
 
     private readonly WorkQueue _queue = new();
+    private readonly TurnState _now = new() { Budget = Budget };
     private readonly SpinPolicy _spin;
-    private int _budget = Budget;
-    private long _lingeredFor; // posts of others, when the loop last lingered
+    private int _wakerProcessor = -1; // where the last waker was; a hint
     private ExecutionContext? _baseContext; // what user code finds, unless its own context flows
     private ExceptionDispatchInfo? _fatal;
-
-    // Written by the loop's thread only, read by Statistics.
-    private long _turns;
-    private long _polls;
-    private long _postsRun;
-    private long _events;
-    private long _resumes;
-    private long _timersFired;
-    private long _budgetYields;
-    private long _accepts; // those that had to wait
     private long _acceptBackoffs; // Interlocked
 
     // Not inlined into the endless loop around it, which never returns to be compiled again: only what is called anew gets
@@ -47,7 +37,7 @@ public sealed partial class EventLoop
     [MethodImpl(MethodImplOptions.NoInlining)]
     private void Turn()
     {
-        _turns++;
+        _now.Turns++;
         _poller.ClearWake(); // before the queue is looked at: whoever adds later wakes anew
         RunPosted();
         RunTimers();
@@ -56,23 +46,22 @@ public sealed partial class EventLoop
 
     private void RunPosted()
     {
-        _queue.Refill();
-        for (var i = 0; i < MaxItems && _fatal is null && _queue.TryTake(out var item); i++)
+        for (var left = Math.Min(MaxItems, _queue.Count); left > 0 && _fatal is null && _queue.TryTake(out var item); left--)
         {
-            _postsRun++;
+            _now.PostsRun++;
             RunItem(item.Run, item.Target, item.State, item.Context);
         }
     }
 
     private void WaitAndDispatch()
     {
-        if (_activeSince != 0) EndActivity(); // listeners may post: before the queue is looked at
+        if (_now.ActiveSince != 0) EndActivity(); // listeners may post: before the queue is looked at
         if (_stopRequested || _fatal is not null) return;
         var timeout = TimeToSleep();
-        if (timeout == 0 || Linger()) Dispatch(_poller.Collect(0)); // every turn looks at the kernel
+        if (timeout == 0 || Linger()) Dispatch(_poller.Look()); // every turn looks at the kernel
         else if (_foreign?.Jumper is { } time && JumpIfIdle(time, timeout)) return;
         else if (_spin.ShouldSpin(_kernelClock)) SpinThenWait(timeout);
-        else Dispatch(_poller.Collect(timeout));
+        else Dispatch(Sleep(timeout));
     }
 
     /// <summary>
@@ -81,34 +70,36 @@ public sealed partial class EventLoop
     /// </summary>
     private bool Linger()
     {
-        var added = _queue.AddedByOthers;
-        if (added == _lingeredFor) return false;
-        _lingeredFor = added;
-        if (s_singleProcessor)
+        var others = _now.PostsRun - _now.OwnPosts; // exact while the queue is empty
+        if (others == _now.PostsOfOthers) return false;
+        _now.PostsOfOthers = others;
+        // A poster that was on this processor has made room for the loop; it goes on when the loop makes room for it.
+        if (s_singleProcessor || _calls.CurrentProcessor() == _wakerProcessor)
         {
-            Thread.Yield(); // nobody posts while we look
-            return _queue.HasWork;
+            Thread.Yield();
+            return !_queue.IsEmpty;
         }
         for (var i = 0; i < LingerLooks; i++)
         {
             Thread.SpinWait(LingerSpins);
-            if (_queue.HasWork) return true;
+            if (!_queue.IsEmpty) return true;
         }
         return false;
     }
 
-    /// <summary>Nanoseconds until there is something to do without an event; 0: at once; negative: never.</summary>
-    private long TimeToSleep()
+    /// <summary>Waits in the kernel, if there is still nothing to do when that has been said: see WorkQueue.</summary>
+    private int Sleep(long timeout)
     {
-        // The sleep handshake: the queue is seen empty here, then Collect's compare-exchange; whoever adds in between has
-        // woken the poller before it (see WakeFlag).
-        if (_queue.HasWork) return 0;
-        return TimeToNextTimer();
+        if (timeout == 0 || !_poller.TrySleep()) return _poller.Look();
+        return _poller.Sleep(_queue.IsEmpty ? timeout : 0);
     }
+
+    /// <summary>Nanoseconds until there is something to do without an event; 0: at once; negative: never.</summary>
+    private long TimeToSleep() => _queue.IsEmpty ? TimeToNextTimer() : 0;
 
     private void SpinThenWait(long timeout)
     {
-        var events = _poller.Collect(0); // costs no look at the clock when there is something
+        var events = _poller.Look(); // costs no look at the clock when there is something
         if (events > 0)
         {
             Dispatch(events);
@@ -118,33 +109,33 @@ public sealed partial class EventLoop
         var end = start;
         var due = timeout < 0 ? long.MaxValue : start + timeout;
         var work = false;
-        while (events == 0 && !(work = _queue.HasWork || end >= due || _stopRequested) && (_spin.Always || end - start < _spin.Bound))
+        while (events == 0 && !(work = !_queue.IsEmpty || end >= due || _stopRequested) && (_spin.Always || end - start < _spin.Bound))
         {
-            events = _poller.Collect(0);
-            _polls++;
+            events = _poller.Look();
+            _now.Polls++;
             end = _kernelClock.Now();
         }
         if (events == 0 && !work)
         {
             _spin.Record(start, end, paid: false);
-            Dispatch(_poller.Collect(timeout < 0 ? timeout : Math.Max(0, due - end)));
+            Dispatch(Sleep(timeout < 0 ? timeout : Math.Max(0, due - end)));
             return;
         }
-        var before = _resumes + _postsRun - _accepts;
+        var before = _now.Resumes + _now.PostsRun - _now.Accepts;
         Dispatch(events);
         // Edges that nobody awaited (AF_UNIX makes one per read of the peer's) do not count as paid. Nor do accepted connections:
         // nobody waits for an answer yet, and spinning for them cost a server half as much CPU again (bench accept).
-        _spin.Record(start, end, work || _resumes + _postsRun - _accepts > before);
+        _spin.Record(start, end, work || _now.Resumes + _now.PostsRun - _now.Accepts > before);
     }
 
     private void Dispatch(int events)
     {
-        _polls++;
-        if (_isWatched && Watchdog.IsParked) Watchdog.Unpark(); // behind Collect's fence
-        if (LoopMeter.TurnDuration.Enabled) _activeSince = _kernelClock.Now();
+        _now.Polls++;
+        if (_isWatched && Watchdog.IsParked) Watchdog.Unpark(); // behind the wait's fence
+        if (LoopMeter.TurnDuration.Enabled) _now.ActiveSince = _kernelClock.Now();
         if (events == 0) return;
         if (LoopMeter.BatchSize.Enabled) Record(LoopMeter.BatchSize, events);
-        _events += events;
+        _now.Events += events;
         _spin.Served(events);
         for (var i = 0; i < events && _fatal is null; i++)
             if (_poller.Event(i, out var readiness) is AwaitableSource source) source.OnReady(readiness);
@@ -152,13 +143,6 @@ public sealed partial class EventLoop
 
     // ---- running user code
 
-    private Action<object, object?>? _runCallback; // the arguments of InContext, which must not be a closure
-    private object? _runTarget;
-    private object? _runState;
-
-    // What runs now, for the watchdog to name; null in between. Costs a watched loop 2 ns a resume.
-    private object? _running;
-    private object? _runningState;
     private readonly bool _isWatched;
 
     private static readonly ContextCallback s_inContext = static loop => ((EventLoop)loop!).InContext();
@@ -176,7 +160,7 @@ public sealed partial class EventLoop
             Operation.Run(continuation, state, flow);
             return;
         }
-        _resumes++;
+        _now.Resumes++;
         if (!withContext) SynchronizationContext.SetSynchronizationContext(null);
         Invoke(s_continue, continuation, state, flow);
     }
@@ -190,17 +174,17 @@ public sealed partial class EventLoop
 
     private void Invoke(Action<object, object?> run, object target, object? state, ExecutionContext? context)
     {
-        _budget = Budget;
-        var (outer, outerState) = (_running, _runningState);
-        if (_isWatched) (_running, _runningState) = (target, state);
+        _now.Budget = Budget;
+        var (outer, outerState) = (_now.Running, _now.RunningState);
+        if (_isWatched) (_now.Running, _now.RunningState) = (target, state);
         try
         {
             if (context is null && (!Runtime.IsolateItems || _baseContext is null)) run(target, state);
             else
             {
-                _runCallback = run;
-                _runTarget = target;
-                _runState = state;
+                _now.Callback = run;
+                _now.Target = target;
+                _now.State = state;
                 ExecutionContext.Run(context ?? _baseContext!, s_inContext, this);
             }
         }
@@ -208,15 +192,15 @@ public sealed partial class EventLoop
         {
             OnUnhandled(e);
         }
-        if (_isWatched) (_running, _runningState) = (outer, outerState);
+        if (_isWatched) (_now.Running, _now.RunningState) = (outer, outerState);
         RestoreContext();
     }
 
     private void InContext()
     {
-        var (run, target, state) = (_runCallback!, _runTarget!, _runState);
-        _runCallback = null;
-        _runTarget = _runState = null;
+        var (run, target, state) = (_now.Callback!, _now.Target!, _now.State);
+        _now.Callback = null;
+        _now.Target = _now.State = null;
         run(target, state);
     }
 
@@ -264,20 +248,20 @@ public sealed partial class EventLoop
     internal bool SpendBudget()
     {
         Debug.Assert(IsCurrent);
-        if (--_budget >= 0) return true;
-        _budgetYields++;
+        if (--_now.Budget >= 0) return true;
+        _now.BudgetYields++;
         return false;
     }
 
     /// <summary>Any thread: an operation that completed at once has moved so many bytes; on the loop's they use up the budget.</summary>
     internal void SpendBytes(long bytes)
     {
-        if (bytes >= BytesPerUnit && IsCurrent) _budget -= (int)Math.Min(Budget, bytes / BytesPerUnit);
+        if (bytes >= BytesPerUnit && IsCurrent) _now.Budget -= (int)Math.Min(Budget, bytes / BytesPerUnit);
     }
 
     /// <summary>Any thread: an operation that completed at once took as long as so many small ones.</summary>
     internal void SpendUnits(int units)
     {
-        if (IsCurrent) _budget -= units;
+        if (IsCurrent) _now.Budget -= units;
     }
 }

@@ -102,11 +102,20 @@ public sealed partial class EventLoop
 
     private bool TryEnqueue(Action<object, object?> run, object target, object? state, ExecutionContext? context)
     {
-        var byLoop = IsCurrent;
-        if (!_queue.TryAdd(new WorkItem(run, target, state, context), byLoop, out var first)) return false;
-        // The loop's own thread looks at the queue before it sleeps. Of others only the first into an empty queue wakes.
-        if (first && !byLoop) _poller.Wake();
+        if (!_queue.TryAdd(new WorkItem(run, target, state, context))) return false;
+        if (IsCurrent) _now.OwnPosts++; // the loop looks at the queue before it sleeps
+        else if (_queue.IsClosed) RunLeftOvers();
+        else if (_poller.IsSleeping)
+        {
+            _wakerProcessor = _calls.CurrentProcessor();
+            _poller.Wake();
+        }
         return true;
+    }
+
+    private void RunLeftOvers()
+    {
+        while (_queue.TryTake(out var item)) RunOnPool(item);
     }
 
     private void RunOnPool(WorkItem item) => new LeftOver(_unhandledException, item).Queue();

@@ -98,16 +98,16 @@ public sealed partial class EventLoop : IDisposable, IAsyncDisposable
     /// <summary>What the loop has done so far.</summary>
     public EventLoopStatistics Statistics => new()
     {
-        Turns = Volatile.Read(ref _turns),
-        PostsRun = Volatile.Read(ref _postsRun),
-        Events = Volatile.Read(ref _events),
-        Resumes = Volatile.Read(ref _resumes),
-        TimersFired = Volatile.Read(ref _timersFired),
+        Turns = Volatile.Read(ref _now.Turns),
+        PostsRun = Volatile.Read(ref _now.PostsRun),
+        Events = Volatile.Read(ref _now.Events),
+        Resumes = Volatile.Read(ref _now.Resumes),
+        TimersFired = Volatile.Read(ref _now.TimersFired),
         WakesWritten = _poller.WakesWritten,
-        WakesSaved = Math.Max(0, _queue.AddedByOthers - _poller.WakesWritten),
+        WakesSaved = Math.Max(0, Volatile.Read(ref _now.PostsOfOthers) - _poller.WakesWritten),
         SpinsPaid = _spin.Paid,
         SpinsInVain = _spin.InVain,
-        BudgetYields = Volatile.Read(ref _budgetYields),
+        BudgetYields = Volatile.Read(ref _now.BudgetYields),
         AcceptBackoffs = Interlocked.Read(ref _acceptBackoffs),
         BlockedTurns = Interlocked.Read(ref _blockedTurns),
         SynchronousWaits = Volatile.Read(ref _synchronousWaits),
@@ -150,7 +150,7 @@ public sealed partial class EventLoop : IDisposable, IAsyncDisposable
     internal PlainSweep Sweep { get; }
 
     /// <summary>Loop only: an accept that waited has got its connection.</summary>
-    internal void CountAccept() => _accepts++;
+    internal void CountAccept() => _now.Accepts++;
 
     internal void CountAcceptBackoff() => Interlocked.Increment(ref _acceptBackoffs);
 

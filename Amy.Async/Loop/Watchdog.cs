@@ -12,7 +12,7 @@ namespace Amy.Async;
 /// count twice, and the loop not asleep at either time, has seen it away from its poller for as long.</para>
 /// <para>Parking, told as a story of W, the watchdog, and L, a loop. W exchanges <see cref="s_parked"/> for 1 (a full fence),
 /// then looks whether all loops are asleep. L, coming back from its sleep, exchanges the poller's wake flag for Awake (a full
-/// fence, in <see cref="Poller.Collect"/>), then reads <see cref="s_parked"/>. Either L reads 1 and unparks W, or W sees L
+/// fence, in <see cref="Poller.Sleep"/>), then reads <see cref="s_parked"/>. Either L reads 1 and unparks W, or W sees L
 /// awake and does not park. So a loop that works is watched, and one that sleeps costs nothing.</para>
 /// </remarks>
 internal static class Watchdog

@@ -14,4 +14,7 @@ internal unsafe partial class SystemCalls
     {
         fixed (byte* m = mask) return Result(Libc.sched_setaffinity(0, (nuint)mask.Length, m));
     }
+
+    /// <summary>sched_getcpu(3): where the calling thread is, or was a moment ago.</summary>
+    internal virtual int CurrentProcessor() => Libc.sched_getcpu();
 }

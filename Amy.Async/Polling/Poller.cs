@@ -109,14 +109,27 @@ public sealed class Poller : IDisposable
     internal long WakesWritten => Interlocked.Read(ref _wakesWritten);
 
     /// <summary>
-    /// One look at the kernel: waits up to <paramref name="timeout"/> nanoseconds (negative: for ever), less if woken, and
+    /// Says that the waiting thread is about to sleep, with a full fence; the caller looks for work once more, then calls
+    /// <see cref="Sleep"/>. False: it was woken; it looks for work instead.
+    /// </summary>
+    internal bool TrySleep() => _wake.TrySleep();
+
+    /// <summary>
+    /// After <see cref="TrySleep"/>: waits up to <paramref name="timeout"/> nanoseconds (negative: for ever), less if woken, and
     /// says how many events <see cref="Event"/> has. May return 0 early.
     /// </summary>
-    internal int Collect(long timeout)
+    internal int Sleep(long timeout)
     {
-        var sleeps = timeout != 0 && _wake.TrySleep();
-        var count = _selector.Wait(sleeps ? timeout : 0);
-        if (sleeps) _wake.EndSleep();
+        var count = _selector.Wait(timeout);
+        _wake.EndSleep();
+        return Checked(count);
+    }
+
+    /// <summary>Looks at the kernel without waiting, and says how many events <see cref="Event"/> has.</summary>
+    internal int Look() => Checked(_selector.Wait(0));
+
+    private static int Checked(int count)
+    {
         if (count >= 0) return count;
         return count == -Errno.EINTR ? 0 : throw SystemError.Exception(-count, "epoll_wait");
     }
@@ -128,7 +141,7 @@ public sealed class Poller : IDisposable
     internal void ClearWake() => _wake.Clear();
 
     /// <summary>
-    /// Event <paramref name="index"/> of the last <see cref="Collect"/>. Null: a wake-up, or the event of a registration
+    /// Event <paramref name="index"/> of the last wait. Null: a wake-up, or the event of a registration
     /// that has been removed.
     /// </summary>
     internal Registration? Event(int index, out Readiness readiness)
@@ -192,7 +205,8 @@ public sealed class Poller : IDisposable
         var deadline = timeout switch { 0 => long.MinValue, < 0 => long.MaxValue, _ => PollerTimers.Sum(_clock.Now(), timeout) };
         while (true)
         {
-            var events = Collect(timeout == 0 || Signals.Any ? 0 : TimeToSleep(deadline));
+            var wait = timeout == 0 || Signals.Any ? 0 : TimeToSleep(deadline);
+            var events = wait != 0 && TrySleep() ? Sleep(wait) : Look();
             if (_use.IsDisposed) throw new ObjectDisposedException(nameof(Poller));
             var count = Translate(events);
             count += Signals.Take(_notifications.AsSpan(count, Selector.Capacity));

@@ -17,6 +17,8 @@ namespace Amy.Async;
 /// nothing before it has looked for work; to sleep it compare-exchanges Awake for Sleeping (a full fence).</para>
 /// <para>W's exchange before S's: S's fails, S does not sleep, and sees the work (W published it before its exchange).
 /// W's exchange after S's: W finds Sleeping and writes to the wake descriptor; S wakes.</para>
+/// <para>A waker whose work S looks at once more between its exchange and the kernel need not touch the flag unless it reads
+/// Sleeping behind a fence of its own: see WorkQueue, whose adders are many.</para>
 /// <para>Of many wakers only the first finds Sleeping, so a burst costs one write; while S is awake it costs none. The write may
 /// arrive after S has woken for another reason. S then meets it in a later wait while the flag says Sleeping: the event is
 /// acknowledged and is not a wake of its own.</para>

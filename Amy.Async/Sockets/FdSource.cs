@@ -84,6 +84,7 @@ internal sealed class FdSource : DescriptorSource
     {
         if (IsCurrent()) return true;
         held?.DangerousRelease();
+        if (_stale) Close(); // as the loop's own look does: a terminal opened anew would keep its peer from seeing the hang-up
         return false;
     }
 
