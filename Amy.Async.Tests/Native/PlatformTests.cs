@@ -57,6 +57,30 @@ internal sealed class PlatformTests
         internal override PlatformDescription Machine => machine;
     }
 
+    /// <summary>epoll says EPERM of what it cannot poll; kqueue on macOS says EINVAL, of /dev/tty for one.</summary>
+    [TestCase(Errno.EPERM)]
+    [TestCase(Errno.EINVAL)]
+    public void Register_OfWhatTheKernelCannotPoll_IsNotSupported(int errno)
+    {
+        var (client, server) = Pair.Tcp();
+        using (client)
+        using (server)
+        using (var poller = new Poller(PollerKind.Auto, new Refusing(errno), MonotonicClock.Instance))
+            Assert.That(() => poller.Registrar.Register(client.SafeHandle, Interest.Readable), Throws.InstanceOf<NotSupportedException>().With.Message.Contains("kqueue refuses some terminals"));
+    }
+
+    private sealed class Refusing(int errno) : SystemCalls
+    {
+        private bool _hasBegun; // the first is the selector's own, for wake-ups
+
+        internal override int EpollControl(int epoll, int operation, int descriptor, uint events, long data)
+        {
+            if (_hasBegun) return -errno;
+            _hasBegun = true;
+            return base.EpollControl(epoll, operation, descriptor, events, data);
+        }
+    }
+
     [Test]
     public void EpollRefusal_OnABsd_SaysThatItIsLinuxs() =>
         Assert.That(Platform.EpollRefusal(new PlatformDescription(PlatformDescription.MacOS, CpuArchitecture.Arm64)), Is.EqualTo("epoll exists on Linux only"));

@@ -36,6 +36,6 @@ internal static unsafe partial class Libc
     [DllImport(Library, SetLastError = LastError.IsSavedByTheStub), OnlyOn(Systems.Linux)]
     internal static extern int sched_setaffinity(int pid, nuint cpusetsize, void* mask);
 
-    [DllImport(Library, SetLastError = LastError.IsSavedByTheStub)]
+    [DllImport(Library, SetLastError = LastError.IsSavedByTheStub), OnlyOn(Systems.Linux)]
     internal static extern int sched_getcpu();
 }

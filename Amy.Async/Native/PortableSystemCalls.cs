@@ -274,4 +274,7 @@ internal sealed unsafe partial class PortableSystemCalls(PlatformNumbers numbers
     internal override int GetAffinity(Span<byte> mask) => -Errno.ENOSYS;
 
     internal override int SetAffinity(ReadOnlySpan<byte> mask) => -Errno.ENOSYS;
+
+    /// <summary>Not told: no two threads are taken to be on the same one.</summary>
+    internal override int CurrentProcessor() => -Environment.CurrentManagedThreadId;
 }
