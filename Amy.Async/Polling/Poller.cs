@@ -187,13 +187,13 @@ public sealed class Poller : IDisposable
 
     private static EpollSelector CreateSelector(PollerKind kind, SystemCalls calls)
     {
-        var epoll = Platform.EpollRefusal();
+        var epoll = Platform.EpollRefusal(calls.Machine);
         if (kind is PollerKind.Auto or PollerKind.Epoll && epoll is null) return new EpollSelector(calls);
         throw kind switch
         {
-            PollerKind.Auto => new PlatformNotSupportedException($"No poller for this platform. epoll: {epoll}; kqueue: {Platform.KqueueRefusal()}."),
+            PollerKind.Auto => new PlatformNotSupportedException($"No poller for this platform. epoll: {epoll}; kqueue: {Platform.KqueueRefusal(calls.Machine)}."),
             PollerKind.Epoll => new PlatformNotSupportedException($"No epoll here: {epoll}."),
-            PollerKind.Kqueue => new PlatformNotSupportedException($"No kqueue here: {Platform.KqueueRefusal()}."),
+            PollerKind.Kqueue => new PlatformNotSupportedException($"No kqueue here: {Platform.KqueueRefusal(calls.Machine)}."),
             _ => new ArgumentOutOfRangeException(nameof(kind)),
         };
     }
