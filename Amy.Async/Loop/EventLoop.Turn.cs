@@ -201,7 +201,7 @@ public sealed partial class EventLoop
                 _runCallback = run;
                 _runTarget = target;
                 _runState = state;
-                ExecutionContext.Run(context ?? _baseContext!, s_inContext, this);
+                Runtime.RunIn(context ?? _baseContext!, s_inContext, this);
             }
         }
         catch (Exception e)
