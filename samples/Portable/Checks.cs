@@ -20,6 +20,7 @@ public static class Checks
         ["channel"] = ChannelAsync,
         ["poller"] = PollerAsync,
         ["cancellation"] = CancellationAsync,
+        ["contexts"] = ContextsAsync,
         ["loops"] = LoopsAsync,
         ["plain"] = PlainAsync,
         ["tls"] = TlsAsync,
@@ -178,6 +179,23 @@ public static class Checks
                 Require(await client.ReceiveAsync(buffer) == 1 && buffer[0] == (byte)i, "the byte is there for the next");
             }
         }
+    }
+
+    /// <summary>What is async-local flows along, and what one item leaves behind is not seen by the next.</summary>
+    public static async Task ContextsAsync()
+    {
+        var loop = EventLoop.Current!;
+        var local = new AsyncLocal<int>();
+        var seen = -1;
+        loop.Post(() => local.Value = 1);
+        loop.Post(() => seen = local.Value);
+        await loop.Yield();
+        Require(seen == 0 && local.Value == 0, "nothing is left behind");
+        local.Value = 2;
+        await loop.Delay(TimeSpan.FromMilliseconds(1));
+        Require(local.Value == 2, "it flows over an await");
+        Require(await Task.Run(() => loop.InvokeAsync(() => local.Value)) == 2, "it flows with what is invoked");
+        Require(SynchronizationContext.Current == loop.SynchronizationContext, "under the loop's context");
     }
 
     /// <summary>Two loops: work is invoked there and answers here, a connection moves.</summary>
