@@ -7,7 +7,7 @@ using NUnit.Framework.Internal;
 // Runs the tests whose full names contain one of the arguments; all of them without arguments.
 var runner = new NUnitTestAssemblyRunner(new DefaultTestAssemblyBuilder());
 runner.Load(Assembly.GetExecutingAssembly(), new Dictionary<string, object> { ["NumberOfTestWorkers"] = 0 });
-var results = new Amy.Async.Tests.Results();
+var results = new Amy.Async.Tests.RunResults();
 runner.Run(results, new Amy.Async.Tests.NameFilter(args));
 Console.WriteLine(RuntimeInformation.FrameworkDescription);
 Console.WriteLine($"{results.Passed} passed, {results.Failed} failed, {results.Skipped} skipped");
@@ -22,7 +22,7 @@ namespace Amy.Async.Tests
         public override TNode AddToXml(TNode parentNode, bool recursive) => parentNode.AddElement("names", string.Join(' ', parts));
     }
 
-    internal sealed class Results : ITestListener
+    internal sealed class RunResults : ITestListener
     {
         internal int Passed { get; private set; }
 
