@@ -44,7 +44,7 @@ internal abstract partial class PollerContractTests
         for (var i = 0; i < 10; i++)
         {
             var before = Volatile.Read(ref signals);
-            Assert.That(tgkill(Environment.ProcessId, thread, 28 /* SIGWINCH */), Is.Zero);
+            Assert.That((int)syscall(s_tgkill, Environment.ProcessId, thread, 28 /* SIGWINCH */), Is.Zero);
             Run.Until(() => Volatile.Read(ref signals) > before, "the signal was handled");
         }
         Assert.That(waiter.Join(Run.Limit), Is.True);
@@ -55,8 +55,11 @@ internal abstract partial class PollerContractTests
     [DllImport("libc")]
     private static extern int gettid();
 
+    // Bare: musl has no tgkill(2) of its own.
+    private static readonly nint s_tgkill = RuntimeInformation.ProcessArchitecture == System.Runtime.InteropServices.Architecture.X64 ? 234 : 131;
+
     [DllImport("libc")]
-    private static extern int tgkill(int process, int thread, int signal);
+    private static extern nint syscall(nint number, nint process, nint thread, nint signal);
 
     /// <summary>mio.</summary>
     [Test]
