@@ -15,6 +15,8 @@ public sealed partial class EventLoop
         var others = _now.PostsRun - _now.OwnPosts; // exact while the queue is empty
         if (others == _now.PostsOfOthers) return false;
         _now.PostsOfOthers = others;
+        // It never falls, as a counter must not: a wake-up is written before what it is for has run, or for no post at all.
+        _now.WakesSaved = Math.Max(_now.WakesSaved, others - _poller.WakesWritten);
         // A poster that was on this processor has made room for the loop; it goes on when the loop makes room for it.
         if (_calls.CurrentProcessor() == _wakerProcessor)
         {
