@@ -15,6 +15,34 @@ internal sealed class BlockingTests
             Assert.That(() => new EventLoopOptions { BlockedThreshold = wrong }, Throws.TypeOf<ArgumentOutOfRangeException>());
     }
 
+    [Test]
+    public void HandlerThatFails_WhenTheLoopHasEnded_IsToldOf() => Run.OnThread(() =>
+    {
+        using var told = new ManualResetEventSlim();
+        using var failed = new ManualResetEventSlim();
+        using var ended = new ManualResetEventSlim();
+        var loop = EventLoop.Start(new EventLoopOptions
+        {
+            BlockedThreshold = s_quick.BlockedThreshold,
+            UnhandledException = e =>
+            {
+                if (e is FormatException) failed.Set();
+                return true;
+            },
+        });
+        loop.Blocked += (_, _) =>
+        {
+            told.Set();
+            ended.Wait(Run.Limit);
+            throw new FormatException();
+        };
+        loop.Post(() => BlockUntil(told));
+        BlockUntil(told);
+        loop.Dispose();
+        ended.Set();
+        Assert.That(failed.Wait(Run.Limit), Is.True);
+    });
+
     // Blocks until the report itself releases it: the test knows no time.
     private void BlockUntil(ManualResetEventSlim told) => Assert.That(told.Wait(Run.Limit), Is.True, "the watchdog tells");
 

@@ -68,6 +68,18 @@ internal sealed class EventLoopGroupTests
         }, new EventLoopOptions { Processor = all[^1] });
     }
 
+    // On Linux a new thread inherits the processors of the one that starts it; the runtime gives it those of the main thread.
+    [Test]
+    public void Processor_DoesNotConfineTheThreadsThatCodeOnTheLoopStarts() => WithGroup(1, group => group.Loops[0].InvokeAsync(() =>
+    {
+        Assert.That(AllowedOf("thread-self"), Is.EqualTo($"{Processors()[0]}"));
+        var allowed = "";
+        var thread = new Thread(() => allowed = AllowedOf("thread-self"));
+        thread.Start();
+        Assert.That(thread.Join(Run.Limit), Is.True);
+        Assert.That(allowed, Is.EqualTo(AllowedOf("self")));
+    }), new EventLoopOptions { Processor = Processors()[0] });
+
     [Test]
     public void Run_OnAPinnedThread_GivesItsProcessorsBack() => Run.OnThread(() =>
     {

@@ -116,6 +116,52 @@ internal sealed class LoopDeadlineTests
         Run.Wait(loop.InvokeAsync(() => { }));
     });
 
+    // Set by another thread, and on its way to the loop when that ended for another reason: it expires on the thread pool, where a
+    // failing callback would end the process, were the handler not asked.
+    [Test]
+    public void LeftOverWhenTheLoopEnds_CallbackThatThrows_ReachesTheHandler() => Run.OnThread(() =>
+    {
+        using var held = new ManualResetEventSlim();
+        using var go = new ManualResetEventSlim();
+        using var told = new ManualResetEventSlim();
+        LoopDeadline? deadline = null;
+        EventLoop? loop = null;
+        Exception? error = null;
+        var setting = new Thread(() =>
+        {
+            held.Wait(Run.Limit);
+            for (var i = 0; i < 2; i++) loop!.Post(static () => throw new FormatException()); // one ends the loop, one what follows
+            deadline!.Set(TimeSpan.FromDays(1));
+            go.Set();
+        });
+        setting.Start();
+        Assert.That(() => EventLoop.Run(() =>
+        {
+            loop = EventLoop.Current!;
+            deadline = loop.CreateDeadline();
+            deadline.Token.Register(static () => throw new InvalidDataException());
+            loop.Post(() =>
+            {
+                held.Set();
+                go.Wait(Run.Limit);
+            });
+            return new TaskCompletionSource().Task;
+        }, new EventLoopOptions
+        {
+            UnhandledException = e =>
+            {
+                if (e is FormatException) return false;
+                error = e;
+                told.Set();
+                return true;
+            },
+        }), Throws.TypeOf<FormatException>());
+        Assert.That(told.Wait(Run.Limit), Is.True);
+        Assert.That((error as AggregateException)?.InnerException, Is.TypeOf<InvalidDataException>());
+        Assert.That(deadline!.HasExpired, Is.True);
+        setting.Join();
+    });
+
     [Test]
     public void SetAndClear_AfterWarmUp_AllocateNothing() => Run.OnLoop(async () =>
     {

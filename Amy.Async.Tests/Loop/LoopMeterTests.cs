@@ -102,6 +102,71 @@ internal sealed class LoopMeterTests
         Assert.That(found, Is.EqualTo(1));
     }
 
+    // A counter that falls is taken for one that began anew: rates would jump.
+    [Test]
+    public void Counters_OfLoopsOfOneName_DoNotFallWhenOneStops() => Run.OnThread(() =>
+    {
+        var name = $"meter {Guid.NewGuid():N}";
+        var seen = new Dictionary<string, long>();
+        using var listener = new MeterListener
+        {
+            InstrumentPublished = static (instrument, l) =>
+            {
+                if (instrument.Meter.Name == "Amy.Async" && instrument is ObservableCounter<long>) l.EnableMeasurementEvents(instrument);
+            },
+        };
+        listener.SetMeasurementEventCallback<long>((instrument, value, tags, _) =>
+        {
+            foreach (var tag in tags)
+            {
+                if (!Equals(tag.Value, name)) continue;
+                Assert.That(value, Is.GreaterThanOrEqualTo(seen.GetValueOrDefault(instrument.Name)), instrument.Name);
+                seen[instrument.Name] = value;
+            }
+        });
+        listener.Start();
+        EventLoop Begin()
+        {
+            var loop = EventLoop.Start(new EventLoopOptions { ThreadName = name, SpinDuration = TimeSpan.Zero });
+            for (var i = 0; i < 100; i++) Run.Wait(loop.InvokeAsync(static () => { }));
+            listener.RecordObservableInstruments();
+            return loop;
+        }
+        using var first = Begin();
+        var second = Begin();
+        Assert.That(seen["amy.loop.posts"], Is.EqualTo(200));
+        second.Dispose();
+        listener.RecordObservableInstruments();
+        Assert.That(seen["amy.loop.posts"], Is.EqualTo(200));
+        first.Dispose(); // the last of the name: nothing is told
+        using var third = Begin();
+        Assert.That(seen["amy.loop.posts"], Is.EqualTo(300), "it goes on where the others have ended");
+    });
+
+    [Test]
+    public void NamesOfStoppedLoops_AreNotKeptForEver()
+    {
+        for (var i = 0; i < LoopMeter.MostEndedNames + 10; i++)
+            Run.OnLoop(static () => Task.CompletedTask, new EventLoopOptions { ThreadName = $"meter {Guid.NewGuid():N}" });
+        Assert.That(LoopMeter.EndedNames, Is.EqualTo(LoopMeter.MostEndedNames));
+    }
+
+    // The wake-up of the stop is for no post.
+    [Test]
+    public void Statistics_WakesSaved_DoNotFall() => Run.OnThread(() =>
+    {
+        using var loop = EventLoop.Start(new EventLoopOptions { SpinDuration = TimeSpan.Zero });
+        using var go = new ManualResetEventSlim();
+        loop.Post(() => go.Wait(Run.Limit));
+        for (var i = 0; i < 10; i++) loop.Post(static () => { });
+        go.Set();
+        Run.Until(() => loop.Statistics.WakesSaved >= 9, "they are counted when the queue is empty");
+        Run.Until(() => loop.IsSleeping, "it sleeps");
+        var saved = loop.Statistics.WakesSaved;
+        loop.Dispose();
+        Assert.That(loop.Statistics.WakesSaved, Is.EqualTo(saved));
+    });
+
     [Test]
     public void Statistics_CountWakesThatWereSaved() => Run.OnThread(() =>
     {

@@ -59,7 +59,7 @@ public sealed partial class EventLoop
         }
         catch (Exception e)
         {
-            TryEnqueue(s_rethrow, ExceptionDispatchInfo.Capture(e), null, null);
+            EnqueueOrPool(s_rethrow, ExceptionDispatchInfo.Capture(e));
         }
     }
 
@@ -80,7 +80,7 @@ public sealed partial class EventLoop
         }
         catch (Exception e) // never into a lock of the platform's
         {
-            TryEnqueue(s_rethrow, ExceptionDispatchInfo.Capture(e), null, null);
+            EnqueueOrPool(s_rethrow, ExceptionDispatchInfo.Capture(e));
         }
         finally
         {

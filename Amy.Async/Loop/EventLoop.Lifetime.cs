@@ -203,7 +203,7 @@ public sealed partial class EventLoop
             _queue.Close();
             RunLeftOvers();
             _phase = Stopped;
-            _foreign?.Dispose();
+            _foreign?.End(this);
             _poller.Dispose();
             _fatal = fatal ?? _fatal;
             _stopped.TrySetResult(true);

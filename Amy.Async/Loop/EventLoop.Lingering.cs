@@ -9,17 +9,22 @@ public sealed partial class EventLoop
 
     private int _wakerProcessor = -1; // where the last waker was; a hint
 
-    /// <summary>Loop only, with an empty queue: looks some microseconds whether somebody goes on posting. True: there is work.</summary>
+    /// <summary>Loop only, with an empty queue: looks some microseconds whether somebody goes on posting. True: there is work, or there was some.</summary>
     private bool Linger()
     {
         var others = _now.PostsRun - _now.OwnPosts; // exact while the queue is empty
         if (others == _now.PostsOfOthers) return false;
         _now.PostsOfOthers = others;
+        // It never falls, as a counter must not: a wake-up is written before what it is for has run, or for no post at all.
+        _now.WakesSaved = Math.Max(_now.WakesSaved, others - _poller.WakesWritten);
         // A poster that was on this processor has made room for the loop; it goes on when the loop makes room for it.
         if (_calls.CurrentProcessor() == _wakerProcessor)
         {
-            Thread.Yield();
-            return _queue.HasWork;
+            // It may take that for milliseconds: what is ready comes first.
+            var events = _poller.Look();
+            if (events > 0) Dispatch(events);
+            else Thread.Yield();
+            return events > 0 || _queue.HasWork;
         }
         for (var i = 0; i < LingerLooks; i++)
         {

@@ -34,14 +34,13 @@ public sealed partial class EventLoop
     {
         _now.Turns++;
         _poller.ClearWake(); // before the queue is looked at: whoever adds later wakes anew
-        RunPosted();
+        if (_queue.HasWork) RunPosted();
         RunTimers();
         WaitAndDispatch();
     }
 
     private void RunPosted()
     {
-        if (!_queue.HasWork) return;
         for (var left = _queue.Count(MaxItems); left > 0 && _fatal is null && _queue.TryTake(out var item); left--)
         {
             _now.PostsRun++;
@@ -189,7 +188,7 @@ public sealed partial class EventLoop
         if (ExecutionContext.Capture() != _baseContext) Runtime.Restore(_baseContext);
     }
 
-    private void OnUnhandled(Exception exception)
+    internal void OnUnhandled(Exception exception)
     {
         var handled = false;
         try

@@ -118,7 +118,7 @@ public sealed partial class EventLoop
         while (_queue.TryTake(out var item)) RunOnPool(item);
     }
 
-    private void RunOnPool(WorkItem item) => new LeftOver(_unhandledException, item).Queue();
+    private void RunOnPool(WorkItem item) => new LeftOver(_unhandledException, item, _baseContext).Queue();
 
     /// <summary>The caller's context, if it differs from what the item would run in anyway.</summary>
     internal ExecutionContext? FlowingContext()

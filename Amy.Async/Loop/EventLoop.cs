@@ -104,7 +104,7 @@ public sealed partial class EventLoop : IDisposable, IAsyncDisposable
         Resumes = Volatile.Read(ref _now.Resumes),
         TimersFired = Volatile.Read(ref _now.TimersFired),
         WakesWritten = _poller.WakesWritten,
-        WakesSaved = Math.Max(0, Volatile.Read(ref _now.PostsOfOthers) - _poller.WakesWritten),
+        WakesSaved = Volatile.Read(ref _now.WakesSaved),
         SpinsPaid = _spin.Paid,
         SpinsInVain = _spin.InVain,
         BudgetYields = Volatile.Read(ref _now.BudgetYields),

@@ -74,7 +74,11 @@ public sealed class EventLoopOptions
     /// <c>sched_setaffinity(2)</c>.
     /// </summary>
     /// <remarks>Whoever makes the loop gets an <see cref="ArgumentOutOfRangeException"/> if the process may not use that
-    /// processor, or a <see cref="PlatformNotSupportedException"/> where threads cannot be pinned.</remarks>
+    /// processor, or a <see cref="PlatformNotSupportedException"/> where threads cannot be pinned.
+    /// <para>Do not use it with <see cref="EventLoop.Run(Func{Task}, EventLoopOptions?)"/> on the main thread of a process: the
+    /// .NET runtime gives each new thread, also of the thread pool, the processors of the main thread, so all that start
+    /// meanwhile would share that one, and keep it. Use <see cref="EventLoop.Start"/>, or <c>Run</c> on a thread of your own:
+    /// the threads that code there starts are not confined.</para></remarks>
     public int? Processor { get; init; }
 
     /// <summary>For a loop of a group.</summary>

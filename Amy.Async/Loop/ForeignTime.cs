@@ -12,7 +12,7 @@ namespace Amy.Async;
 /// afterwards, and the alarm set anew if it has moved. A clock that runs by itself moves every time; it gets a few tries,
 /// and is late by no more than they take.
 /// </remarks>
-internal sealed class ForeignTime : MonotonicClock, IDisposable
+internal sealed class ForeignTime : MonotonicClock
 {
     private const long NotSet = -1;
     private const int Tries = 16;
@@ -68,7 +68,18 @@ internal sealed class ForeignTime : MonotonicClock, IDisposable
         return true;
     }
 
-    public void Dispose() => _alarm.Dispose();
+    /// <summary>Loop only, at its end: no alarm any more.</summary>
+    internal void End(EventLoop loop)
+    {
+        try
+        {
+            _alarm.Dispose();
+        }
+        catch (Exception e) // somebody else's code
+        {
+            loop.OnUnhandled(e);
+        }
+    }
 
     // The provider's thread. First the reset, then the wake: the loop looks at its timers after it.
     private void Ring()

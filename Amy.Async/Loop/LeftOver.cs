@@ -6,15 +6,19 @@ namespace Amy.Async;
 /// Work that came too late for a loop, on its way to the thread pool. What it throws still goes to the handler first; unhandled,
 /// it ends the process, as all that fails on the thread pool.
 /// </summary>
-internal sealed class LeftOver(Func<Exception, bool>? handler, WorkItem item)
+/// <param name="handler">The loop's.</param>
+/// <param name="item">What is left over.</param>
+/// <param name="baseContext">What the loop would have run it in, if it brings no execution context of its own.</param>
+internal sealed class LeftOver(Func<Exception, bool>? handler, WorkItem item, ExecutionContext? baseContext)
 {
     private static readonly ContextCallback s_inContext = static left => ((LeftOver)left!).Run();
     private static readonly WaitCallback s_run = static left => ((LeftOver)left!).Run();
-    private static readonly WaitCallback s_runInContext = static left => Runtime.RunIn(((LeftOver)left!)._item.Context!, s_inContext, left);
+    private static readonly WaitCallback s_runInContext = static left => Runtime.RunIn(((LeftOver)left!)._context!, s_inContext, left);
 
     private readonly WorkItem _item = item;
+    private readonly ExecutionContext? _context = item.Context ?? baseContext;
 
-    internal void Queue() => ThreadPool.UnsafeQueueUserWorkItem(_item.Context is null ? s_run : s_runInContext, this);
+    internal void Queue() => ThreadPool.UnsafeQueueUserWorkItem(_context is null ? s_run : s_runInContext, this);
 
     private void Run()
     {

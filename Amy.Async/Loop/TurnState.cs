@@ -24,6 +24,7 @@ internal sealed class TurnState
     internal long PostsRun;
     internal long OwnPosts; // by the loop's own thread
     internal long PostsOfOthers; // that have run, when the queue was last seen empty
+    internal long WakesSaved; // likewise
     internal long Events;
     internal long Resumes;
     internal long Accepts; // those that had to wait
