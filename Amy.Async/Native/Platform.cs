@@ -14,6 +14,6 @@ internal static class Platform
             : $"the structure layouts of {RuntimeInformation.ProcessArchitecture} are not proven, only those of X64 and Arm64";
     }
 
-    /// <summary>Why kqueue cannot be used here.</summary>
-    internal static string KqueueRefusal() => "this version has no kqueue poller yet";
+    /// <summary>Why kqueue cannot be used here, or null if it can.</summary>
+    internal static string? KqueueRefusal() => KqueueLibrary.Refusal;
 }

@@ -13,7 +13,8 @@ namespace Amy.Async.Native;
 /// </remarks>
 internal unsafe partial class SystemCalls
 {
-    internal static readonly SystemCalls Instance = new();
+    /// <summary>What pollers and loops take when they are made; tests put another kernel here before they make any.</summary>
+    internal static SystemCalls Instance { get; set; } = new();
 
     /// <summary>epoll_pwait2 was refused once: ENOSYS by old kernels, EPERM by old containers' seccomp filters.</summary>
     private volatile bool _preciseWaitRefused;

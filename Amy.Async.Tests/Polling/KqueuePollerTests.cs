@@ -1,0 +1,68 @@
+using System.Reflection;
+using Amy.Async.Native;
+using NUnit.Framework.Interfaces;
+using NUnit.Framework.Internal;
+using NUnit.Framework.Internal.Builders;
+
+namespace Amy.Async.Tests.Polling;
+
+/// <summary>The contract on kqueue's double, in the layout and with the constants of macOS.</summary>
+[TestFixture]
+internal sealed class KqueueDoublePollerTests : PollerContractTests
+{
+    protected override Poller Create(SystemCalls calls, MonotonicClock clock) => KqueuePollers.Create(KqueueDouble.Layout32, clock);
+}
+
+/// <summary>The contract on kqueue's double, in the layout and with the constants of FreeBSD.</summary>
+[TestFixture]
+internal sealed class KqueueDouble64PollerTests : PollerContractTests
+{
+    protected override Poller Create(SystemCalls calls, MonotonicClock clock) => KqueuePollers.Create(KqueueDouble.Layout64, clock);
+
+    protected override bool TellsOfPriority => false;
+}
+
+/// <summary>The contract on the kqueue of this machine, where there is one.</summary>
+[WhereKqueueIs]
+internal sealed class RealKqueuePollerTests : PollerContractTests
+{
+    private static readonly SystemCalls s_calls = new();
+
+    protected override Poller Create(SystemCalls calls, MonotonicClock clock) => new(PollerKind.Kqueue, s_calls, clock);
+
+    protected override bool TellsOfPriority => s_calls.KqueueAbi.EVFILT_EXCEPT != 0;
+
+    protected override bool IsLibkqueue => s_calls.KqueueAbi == KqueueAbi.Libkqueue;
+}
+
+internal static class KqueuePollers
+{
+    internal static Poller Create(KqueueAbi layout, MonotonicClock clock) => new(PollerKind.Kqueue, new KqueueDouble { Layout = layout }, clock);
+}
+
+/// <summary>Stands for all of the contract where there is no kqueue: one test that is skipped, not one for each.</summary>
+internal sealed class NoKqueueHere
+{
+    [Test]
+    public void RealKqueuePollerTests_WithoutKqueue_AreSkipped() => Assert.Ignore("No kqueue here: " + new SystemCalls().KqueueRefusal());
+}
+
+/// <summary>The fixture, or <see cref="NoKqueueHere"/> instead.</summary>
+[AttributeUsage(AttributeTargets.Class)]
+internal sealed class WhereKqueueIsAttribute : NUnitAttribute, IFixtureBuilder2
+{
+    public IEnumerable<TestSuite> BuildFrom(ITypeInfo typeInfo) => BuildFrom(typeInfo, new EveryTest());
+
+    public IEnumerable<TestSuite> BuildFrom(ITypeInfo typeInfo, IPreFilter filter)
+    {
+        var type = new SystemCalls().KqueueRefusal() is null ? typeInfo : new TypeWrapper(typeof(NoKqueueHere));
+        return [new NUnitTestFixtureBuilder().BuildFrom(type, filter)];
+    }
+
+    private sealed class EveryTest : IPreFilter
+    {
+        public bool IsMatch(Type type) => true;
+
+        public bool IsMatch(Type type, MethodInfo method) => true;
+    }
+}
