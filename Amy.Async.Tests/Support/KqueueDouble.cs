@@ -37,6 +37,7 @@ internal class KqueueDouble : SystemCalls
 
     // The kernel's: descriptors of queues are the process's, whichever instance they came from.
     private static readonly Dictionary<int, KqueueImage> s_queues = [];
+    private static readonly SpinGate s_gate = new();
 
     internal KqueueAbi? Layout { get; set; } = DefaultLayout;
 
@@ -53,7 +54,7 @@ internal class KqueueDouble : SystemCalls
     {
         if (Layout is null) return base.KqueueCreate();
         var image = new KqueueImage(new SystemCalls(), Layout, HasUserEvents);
-        lock (s_queues) s_queues.Add(image.Descriptor, image);
+        using (s_gate.Enter()) s_queues.Add(image.Descriptor, image);
         return image.Descriptor;
     }
 
@@ -61,7 +62,7 @@ internal class KqueueDouble : SystemCalls
     {
         if (Layout is null) return base.Kevent(queue, changes, changeCount, events, capacity, timeout);
         KqueueImage? image;
-        lock (s_queues)
+        using (s_gate.Enter())
             if (!s_queues.TryGetValue(queue, out image)) return -Errno.EBADF;
         return image.Kevent(changes, changeCount, events, capacity, timeout);
     }
@@ -74,7 +75,7 @@ internal class KqueueDouble : SystemCalls
 
     private static void Forget(int descriptor)
     {
-        lock (s_queues)
+        using (s_gate.Enter())
         {
             if (s_queues.Remove(descriptor, out var closed)) closed.Close();
             foreach (var queue in s_queues.Values) queue.Forget(descriptor);
@@ -85,5 +86,26 @@ internal class KqueueDouble : SystemCalls
     {
         lock (Misuses) Misuses.Add(what);
         return new InvalidOperationException("Misuse of kqueue: " + what);
+    }
+}
+
+/// <summary>
+/// A lock that spins and yields. The platform's own would tell the loop's context when it is contended, as if the loop's user
+/// had waited; a kernel's locks are not seen.
+/// </summary>
+internal sealed class SpinGate
+{
+    private int _taken;
+
+    internal Held Enter()
+    {
+        var wait = default(SpinWait);
+        while (Interlocked.Exchange(ref _taken, 1) != 0) wait.SpinOnce();
+        return new Held(this);
+    }
+
+    internal readonly struct Held(SpinGate gate) : IDisposable
+    {
+        public void Dispose() => Volatile.Write(ref gate._taken, 0);
     }
 }

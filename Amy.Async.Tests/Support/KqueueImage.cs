@@ -38,7 +38,7 @@ internal sealed class KqueueImage
     private readonly int[] _epolls = new int[Filters];
     private readonly int _userEvent;
 
-    private readonly object _lock = new();
+    private readonly SpinGate _lock = new();
     private Knote[] _knotes = new Knote[64];
     private int _used;
     private readonly Stack<int> _free = new();
@@ -79,7 +79,7 @@ internal sealed class KqueueImage
         {
             int error;
             ushort flags;
-            lock (_lock)
+            using (_lock.Enter())
             {
                 if (_closed) return -Errno.EBADF;
                 flags = _abi.Flags(changes!, i);
@@ -101,7 +101,7 @@ internal sealed class KqueueImage
     /// <summary>The descriptor is about to be closed.</summary>
     internal void Forget(int descriptor)
     {
-        lock (_lock)
+        using (_lock.Enter())
         {
             if (_closed) return;
             for (var f = 0; f < Filters; f++)
@@ -111,7 +111,7 @@ internal sealed class KqueueImage
 
     internal void Close()
     {
-        lock (_lock)
+        using (_lock.Enter())
         {
             _closed = true;
             foreach (var epoll in _epolls) _calls.Close(epoll);
@@ -243,7 +243,7 @@ internal sealed class KqueueImage
                 if (n < 0) return n;
                 if (n > 0)
                 {
-                    lock (_lock) n = Collect(events, capacity);
+                    using (_lock.Enter()) n = Collect(events, capacity);
                     if (n > 0) return n;
                 }
                 if (timeout < 0) continue;
