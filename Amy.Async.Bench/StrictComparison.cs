@@ -7,6 +7,11 @@ namespace Amy.Async.Bench;
 /// Both ends of one connection on one thread against the C loop doing exactly that, without a clock between the trips, over
 /// TCP and over a Unix-domain pair, in paired rounds.
 /// </summary>
+/// <remarks>
+/// Three rows tell what the difference is made of: the C loop beside a thread that does nothing, for what the kernel charges a
+/// process with threads; the loop of C by hand in C#, the same system calls, for what the runtime charges for these; and that
+/// loop with awaits of the least that can be awaited.
+/// </remarks>
 internal static class StrictComparison
 {
     private const int WarmUps = 2;
@@ -14,14 +19,14 @@ internal static class StrictComparison
     internal static void Run(IAnsiConsole console, int rounds, int trips, int size, int spinMicroseconds, CancellationToken token)
     {
         using var yardstick = Yardstick.TryCompile("epoll", out var why);
-        if (yardstick is null) console.MarkupLineInterpolated($"The row 'C epoll loop' is missing: {why}.");
+        if (yardstick is null) console.MarkupLineInterpolated($"The rows of C are missing: {why}.");
         string[] transports = ["tcp", "unix"];
         var tables = new List<Action>();
         Steps.Show(console, progress =>
         {
             foreach (var transport in transports)
             {
-                var step = progress(transport, (rounds + WarmUps) * (yardstick is null ? 2 : 3));
+                var step = progress(transport, (rounds + WarmUps) * (yardstick is null ? 4 : 6));
                 var rows = Measure(yardstick, transport, rounds, trips, size, spinMicroseconds, step, token);
                 tables.Add(() => Tables.Print(console, $"{transport}, {size} byte(s), {trips} trips a round, {rounds} rounds, spin {spinMicroseconds} µs", rows));
             }
@@ -37,7 +42,13 @@ internal static class StrictComparison
         var children = new List<Child>();
         try
         {
-            if (yardstick is not null) children.Add(Child.Of("C epoll loop", yardstick.Program, "pingpong", transport));
+            if (yardstick is not null)
+            {
+                children.Add(Child.Of("C epoll loop", yardstick.Program, "pingpong", transport));
+                children.Add(Child.Of("C, beside an idle thread", yardstick.Program, "pingpong", transport, "thread"));
+            }
+            children.Add(Child.Self("C# by hand, no await", false, Worker("by-hand")));
+            children.Add(Child.Self("C# by hand, least await", false, Worker("by-hand-await")));
             children.Add(Child.Self("Amy ReceiveAsync", false, Worker("amy")));
             children.Add(Child.Self("Amy ReadableAsync + Receive", false, Worker("amy-readable")));
             var rows = children.Select(c => (c.Name, Rounds: new List<Round>())).ToList();

@@ -13,6 +13,8 @@ internal abstract class PingPong
     {
         "amy" => new AmyPingPong(unix, spin),
         "amy-readable" => new ReadablePingPong(unix, spin),
+        "by-hand" => new ByHandPingPong(unix),
+        "by-hand-await" => new AwaitedByHandPingPong(unix),
         "saea" => new ArgsPingPong(unix),
         "socket" => new SocketPingPong(unix),
         _ => throw new ArgumentException($"Unknown pattern '{pattern}'."),

@@ -1,6 +1,7 @@
 // The yardstick: the same work over plain edge-triggered epoll, in C. Obeys the workers' protocol on standard input.
 //
-//   epoll pingpong tcp|unix    both ends of one connection on one thread
+//   epoll pingpong tcp|unix [thread]    both ends of one connection on one thread; beside a thread that does nothing,
+//                                       as every process with a runtime has: the kernel then counts the users of a file
 //     "time BYTES MILLISECONDS" | "trips BYTES COUNT"
 //        -> "TRIPS MEAN_NS P50_NS P99_NS P999_NS CPU_NS 0"   (no percentiles for "trips": no clock between the trips)
 //   epoll serve                an echo server on a port that it prints
@@ -11,6 +12,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -178,8 +180,15 @@ static void serve(void) {
     }
 }
 
+static void *sleep_for_ever(void *unused) {
+    for (;;) pause();
+    return unused;
+}
+
 int main(int argc, char **argv) {
-    if (argc == 3 && !strcmp(argv[1], "pingpong")) pingpong(!strcmp(argv[2], "unix"));
+    pthread_t idle;
+    if (argc == 4 && !strcmp(argv[3], "thread") && pthread_create(&idle, NULL, sleep_for_ever, NULL)) die("pthread_create");
+    if (argc >= 3 && !strcmp(argv[1], "pingpong")) pingpong(!strcmp(argv[2], "unix"));
     else if (argc == 2 && !strcmp(argv[1], "serve")) serve();
     else return 2;
     return 0;

@@ -1,10 +1,9 @@
-using System.Diagnostics;
 using System.Runtime.InteropServices;
 using Amy.Async.Native;
 
 namespace Amy.Async.Tests.Native;
 
-/// <summary>Every structure and constant that crosses the P/Invoke boundary, against the system's own headers.</summary>
+/// <summary>The structures and constants that the library has for Linux; AbiTableTests compares them with the headers.</summary>
 [TestFixture]
 internal sealed class AbiTests
 {
@@ -24,13 +23,15 @@ internal sealed class AbiTests
         Assert.That(Epoll.DataOffset, Is.EqualTo(x64 ? 4 : 8));
     }
 
-    /// <summary>Name in C, value here.</summary>
-    private static IEnumerable<(string Name, long Value)> Table()
+    internal static readonly int[] ControlLengths = [0, 1, 4, 8, 20, 253 * 4];
+
+    /// <summary>What the library uses on Linux: name in C, value here.</summary>
+    internal static IEnumerable<(string Name, long Value)> Table()
     {
         foreach (var field in typeof(Errno).GetFields(System.Reflection.BindingFlags.Static | System.Reflection.BindingFlags.NonPublic))
             yield return (field.Name, (int)field.GetRawConstantValue()!);
         foreach (var field in typeof(SocketConstants).GetFields(System.Reflection.BindingFlags.Static | System.Reflection.BindingFlags.NonPublic))
-            if (char.IsUpper(field.Name[1])) yield return (field.Name, (int)field.GetRawConstantValue()!);
+            if (!field.Name.Any(char.IsLower)) yield return (field.Name, (int)field.GetRawConstantValue()!);
         yield return (RuntimeInformation.ProcessArchitecture == System.Runtime.InteropServices.Architecture.X64 ? "__NR_epoll_wait" : "__NR_epoll_pwait", SystemCallNumber.EpollWait);
         yield return ("__NR_recvfrom", SystemCallNumber.Recvfrom);
         yield return ("__NR_recvmsg", SystemCallNumber.Recvmsg);
@@ -41,7 +42,7 @@ internal sealed class AbiTests
         yield return ("__NR_kcmp", SystemCallNumber.Kcmp);
         yield return ("__NR_statx", SystemCallNumber.Statx);
         foreach (var field in typeof(FileConstants).GetFields(System.Reflection.BindingFlags.Static | System.Reflection.BindingFlags.NonPublic))
-            if (char.IsUpper(field.Name[1])) yield return (field.Name, (int)field.GetRawConstantValue()!);
+            if (!field.Name.Any(char.IsLower)) yield return (field.Name, (int)field.GetRawConstantValue()!);
         yield return ("sizeof(struct statx)", FileConstants.StatxSize);
         yield return ("offsetof(struct statx, stx_ino)", FileConstants.StatxInodeOffset);
         yield return ("offsetof(struct statx, stx_dev_major)", FileConstants.StatxDeviceOffset);
@@ -50,7 +51,7 @@ internal sealed class AbiTests
         yield return ("sizeof(struct cmsghdr)", Marshal.SizeOf<ControlHeader>());
         yield return ("offsetof(struct cmsghdr, cmsg_level)", (long)Marshal.OffsetOf<ControlHeader>(nameof(ControlHeader.Level)));
         yield return ("offsetof(struct cmsghdr, cmsg_type)", (long)Marshal.OffsetOf<ControlHeader>(nameof(ControlHeader.Type)));
-        foreach (var length in new[] { 0, 1, 4, 8, 20, 253 * 4 }) yield return ($"CMSG_SPACE({length})", ControlMessage.GetSpace(length));
+        foreach (var length in ControlLengths) yield return ($"CMSG_SPACE({length})", ControlMessage.GetSpace(length));
         yield return ("EPOLL_CTL_ADD", Epoll.CTL_ADD);
         yield return ("EPOLL_CTL_DEL", Epoll.CTL_DEL);
         yield return ("EPOLL_CTL_MOD", Epoll.CTL_MOD);
@@ -74,6 +75,15 @@ internal sealed class AbiTests
         yield return ("sizeof(struct epoll_event)", Epoll.EventSize);
         yield return ("offsetof(struct epoll_event, data)", Epoll.DataOffset);
         yield return ("sizeof(struct msghdr)", Marshal.SizeOf<MessageHeader>());
+        yield return ("offsetof(struct sockaddr, sa_family)", 0); // nothing above the seam looks into an address
+        yield return ("CMSG_LEN(0)", ControlMessage.HeaderSize);
+        yield return ("offsetof(struct msghdr, msg_name)", (long)Marshal.OffsetOf<MessageHeader>(nameof(MessageHeader.Name)));
+        yield return ("offsetof(struct msghdr, msg_namelen)", (long)Marshal.OffsetOf<MessageHeader>(nameof(MessageHeader.NameLength)));
+        yield return ("offsetof(struct msghdr, msg_iovlen)", (long)Marshal.OffsetOf<MessageHeader>(nameof(MessageHeader.VectorCount)));
+        yield return ("offsetof(struct msghdr, msg_controllen)", (long)Marshal.OffsetOf<MessageHeader>(nameof(MessageHeader.ControlLength)));
+        yield return ("offsetof(struct pollfd, events)", (long)Marshal.OffsetOf<PollFd>(nameof(PollFd.Events)));
+        yield return ("offsetof(struct pollfd, revents)", (long)Marshal.OffsetOf<PollFd>(nameof(PollFd.Returned)));
+        yield return ("offsetof(struct iovec, iov_len)", (long)Marshal.OffsetOf<IoVector>(nameof(IoVector.Length)));
         yield return ("offsetof(struct msghdr, msg_iov)", (long)Marshal.OffsetOf<MessageHeader>(nameof(MessageHeader.Vectors)));
         yield return ("offsetof(struct msghdr, msg_control)", (long)Marshal.OffsetOf<MessageHeader>(nameof(MessageHeader.Control)));
         yield return ("offsetof(struct msghdr, msg_flags)", (long)Marshal.OffsetOf<MessageHeader>(nameof(MessageHeader.Flags)));
@@ -81,57 +91,6 @@ internal sealed class AbiTests
         yield return ("sizeof(struct pollfd)", Marshal.SizeOf<PollFd>());
         yield return ("sizeof(struct linger)", Marshal.SizeOf<Linger>());
         yield return ("sizeof(struct iovec)", Marshal.SizeOf<IoVector>());
-    }
-
-    [Test]
-    public void Constants_AgreeWithTheHeaders()
-    {
-        const string compiler = "/usr/bin/cc";
-        if (!File.Exists(compiler)) Assert.Ignore("gcc is missing: the constants were not compared with the headers.");
-        var folder = Directory.CreateTempSubdirectory("amy-abi");
-        try
-        {
-            var source = Path.Combine(folder.FullName, "abi.c");
-            var program = Path.Combine(folder.FullName, "abi");
-            var table = Table().ToList();
-            File.WriteAllText(source, """
-                #define _GNU_SOURCE
-                #define _GNU_SOURCE
-                #include <errno.h>
-                #include <fcntl.h>
-                #include <linux/kcmp.h>
-                #include <netinet/in.h>
-                #include <netinet/tcp.h>
-                #include <poll.h>
-                #include <stddef.h>
-                #include <stdio.h>
-                #include <sys/epoll.h>
-                #include <sys/eventfd.h>
-                #include <sys/socket.h>
-                #include <sys/stat.h>
-                #include <sys/syscall.h>
-                #include <time.h>
-                int main(void) {
-
-                """ + string.Concat(table.Select(t => $"    printf(\"%lld\\n\", (long long)({t.Name}));\n")) + "}\n");
-            RunProgram(compiler, "-o", program, source);
-            var values = RunProgram(program).Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(long.Parse).ToList();
-            Assert.That(table.Zip(values).Where(p => p.First.Value != p.Second).Select(p => $"{p.First.Name} is {p.Second}, not {p.First.Value}"), Is.Empty);
-            Assert.That(values, Has.Count.EqualTo(table.Count).And.Count.GreaterThan(90));
-        }
-        finally
-        {
-            folder.Delete(recursive: true);
-        }
-    }
-
-    private static string RunProgram(string program, params string[] arguments)
-    {
-        using var process = Process.Start(new ProcessStartInfo(program, arguments) { RedirectStandardOutput = true })!;
-        var text = process.StandardOutput.ReadToEnd();
-        process.WaitForExit();
-        Assert.That(process.ExitCode, Is.Zero);
-        return text;
     }
 
     [Test]

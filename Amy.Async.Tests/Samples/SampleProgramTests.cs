@@ -56,6 +56,14 @@ internal sealed partial class SampleProgramTests
         Assert.That(errors, Does.Match($"^usage: {sample} .+\n$"));
     });
 
+    [Test]
+    public void PlatformCheck_OnThisPlatform_FindsAllAsItShouldBe() => Do(async () =>
+    {
+        var (code, output, errors) = await RunAsync("PlatformCheck", "run");
+        Assert.That((code, errors), Is.EqualTo((0, "")), output);
+        Assert.That(output, Does.Contain("sendfile").And.Contain("is of the same file").And.Contain("ms took"));
+    });
+
     [TestCase("Chat", "--port", "0")]
     [TestCase("Echo", "--port", "0")]
     [TestCase("FromSocketAsyncEventArgs", "before", "--port", "0")]

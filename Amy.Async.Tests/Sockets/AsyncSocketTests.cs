@@ -5,7 +5,7 @@ using System.Security.Cryptography;
 namespace Amy.Async.Tests.Sockets;
 
 [TestFixture]
-internal sealed class AsyncSocketTests
+internal class AsyncSocketTests
 {
     private static EndPoint Local(string family) => family switch
     {

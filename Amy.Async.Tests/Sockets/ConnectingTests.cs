@@ -5,7 +5,7 @@ using Amy.Async.Native;
 namespace Amy.Async.Tests.Sockets;
 
 [TestFixture]
-internal sealed class ConnectingTests
+internal class ConnectingTests
 {
     private static readonly IPEndPoint s_any = new(IPAddress.Loopback, 0);
 

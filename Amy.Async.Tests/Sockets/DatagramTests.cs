@@ -7,7 +7,7 @@ namespace Amy.Async.Tests.Sockets;
 
 /// <summary>UDP and Unix-domain datagrams: one at a time, connected, with messages, in batches.</summary>
 [TestFixture]
-internal sealed class DatagramTests
+internal class DatagramTests
 {
     private static readonly IPEndPoint s_any = new(IPAddress.Loopback, 0);
 

@@ -5,7 +5,7 @@ namespace Amy.Async.Tests.Sockets;
 
 /// <summary>Connecting by name, RFC 8305, with a resolver of the test's and on virtual time where the delays matter.</summary>
 [TestFixture]
-internal sealed class HappyEyeballsTests
+internal class HappyEyeballsTests
 {
     private static readonly AsyncSocketOptions s_options = new();
 

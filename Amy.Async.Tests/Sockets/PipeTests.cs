@@ -7,7 +7,7 @@ namespace Amy.Async.Tests.Sockets;
 
 /// <summary><c>AsPipe()</c>: reading and writing through System.IO.Pipelines.</summary>
 [TestFixture]
-internal sealed class PipeTests
+internal class PipeTests
 {
     private static (AsyncSocket A, AsyncSocket B) Sockets(string kind = "tcp", EventLoop? loop = null)
     {

@@ -8,7 +8,7 @@ namespace Amy.Async.Tests.Sockets;
 
 /// <summary><c>ReadableAsync</c> and <c>WritableAsync</c> on the platform's own types.</summary>
 [TestFixture]
-internal sealed class PlainWaitTests
+internal class PlainWaitTests
 {
     private static int Receive(Socket socket, byte[] buffer)
     {

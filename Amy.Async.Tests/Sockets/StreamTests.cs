@@ -13,7 +13,7 @@ namespace Amy.Async.Tests.Sockets;
 [TestFixture]
 [SuppressMessage("Performance", "CA1835", Justification = "Every overload is tested.")]
 [SuppressMessage("Reliability", "CA2022", Justification = "What a read returns is looked at where it matters.")]
-internal sealed class StreamTests
+internal class StreamTests
 {
     private static (Stream A, Stream B) Streams(string kind, EventLoop? loop = null)
     {

@@ -7,7 +7,7 @@ namespace Amy.Async.Tests.Sockets;
 
 /// <summary>Scatter and gather, peek, out-of-band, files, descriptors, hang-up, time-outs.</summary>
 [TestFixture]
-internal sealed class TransferTests
+internal class TransferTests
 {
     private sealed class Segment : ReadOnlySequenceSegment<byte>
     {

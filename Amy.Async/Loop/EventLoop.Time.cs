@@ -134,7 +134,7 @@ public sealed partial class EventLoop
             var left = Math.Max(0, end - _kernelClock.Now());
             var events = Sleep(timeout < 0 ? left : Math.Min(left, timeout));
             Dispatch(events);
-            if (events > 0 || !_queue.IsEmpty || _stopRequested) return true;
+            if (events > 0 || _queue.HasWork || _stopRequested) return true;
             timeout = TimeToNextTimer();
             if (timeout == 0) return true;
             if (_kernelClock.Now() >= end) break;

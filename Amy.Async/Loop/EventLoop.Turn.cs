@@ -20,14 +20,9 @@ public sealed partial class EventLoop
     private const int BytesPerUnit = 8192; // of the budget, beyond the operation's own
     internal const int AcceptUnits = 8;
 
-    private const int LingerLooks = 40; // some 3 µs in all
-    private const int LingerSpins = 2;
-    private static readonly bool s_singleProcessor = Environment.ProcessorCount == 1;
-
     private readonly WorkQueue _queue = new();
     private readonly TurnState _now = new() { Budget = Budget };
     private readonly SpinPolicy _spin;
-    private int _wakerProcessor = -1; // where the last waker was; a hint
     private ExecutionContext? _baseContext; // what user code finds, unless its own context flows
     private ExceptionDispatchInfo? _fatal;
     private long _acceptBackoffs; // Interlocked
@@ -46,7 +41,8 @@ public sealed partial class EventLoop
 
     private void RunPosted()
     {
-        for (var left = Math.Min(MaxItems, _queue.Count); left > 0 && _fatal is null && _queue.TryTake(out var item); left--)
+        if (!_queue.HasWork) return;
+        for (var left = _queue.Count(MaxItems); left > 0 && _fatal is null && _queue.TryTake(out var item); left--)
         {
             _now.PostsRun++;
             RunItem(item.Run, item.Target, item.State, item.Context);
@@ -57,45 +53,21 @@ public sealed partial class EventLoop
     {
         if (_now.ActiveSince != 0) EndActivity(); // listeners may post: before the queue is looked at
         if (_stopRequested || _fatal is not null) return;
-        var timeout = TimeToSleep();
+        var timeout = _queue.HasWork ? 0 : TimeToNextTimer();
         if (timeout == 0 || Linger()) Dispatch(_poller.Look()); // every turn looks at the kernel
         else if (_foreign?.Jumper is { } time && JumpIfIdle(time, timeout)) return;
         else if (_spin.ShouldSpin(_kernelClock)) SpinThenWait(timeout);
         else Dispatch(Sleep(timeout));
     }
 
-    /// <summary>
-    /// Whether another thread that posted a moment ago goes on posting: a loop that caught up with it and slept would be woken
-    /// again by its next item. So a burst costs one wake-up, not many. Looks some microseconds long, once per bout of posts.
-    /// </summary>
-    private bool Linger()
-    {
-        var others = _now.PostsRun - _now.OwnPosts; // exact while the queue is empty
-        if (others == _now.PostsOfOthers) return false;
-        _now.PostsOfOthers = others;
-        // A poster that was on this processor has made room for the loop; it goes on when the loop makes room for it.
-        if (s_singleProcessor || _calls.CurrentProcessor() == _wakerProcessor)
-        {
-            Thread.Yield();
-            return !_queue.IsEmpty;
-        }
-        for (var i = 0; i < LingerLooks; i++)
-        {
-            Thread.SpinWait(LingerSpins);
-            if (!_queue.IsEmpty) return true;
-        }
-        return false;
-    }
-
     /// <summary>Waits in the kernel, if there is still nothing to do when that has been said: see WorkQueue.</summary>
     private int Sleep(long timeout)
     {
         if (timeout == 0 || !_poller.TrySleep()) return _poller.Look();
-        return _poller.Sleep(_queue.IsEmpty ? timeout : 0);
+        if (_queue.IsEmpty) return _poller.Sleep(timeout);
+        _queue.Mark(); // before who added it does so
+        return _poller.Sleep(0);
     }
-
-    /// <summary>Nanoseconds until there is something to do without an event; 0: at once; negative: never.</summary>
-    private long TimeToSleep() => _queue.IsEmpty ? TimeToNextTimer() : 0;
 
     private void SpinThenWait(long timeout)
     {
@@ -109,7 +81,7 @@ public sealed partial class EventLoop
         var end = start;
         var due = timeout < 0 ? long.MaxValue : start + timeout;
         var work = false;
-        while (events == 0 && !(work = !_queue.IsEmpty || end >= due || _stopRequested) && (_spin.Always || end - start < _spin.Bound))
+        while (events == 0 && !(work = _queue.HasWork || end >= due || _stopRequested) && (_spin.Always || end - start < _spin.Bound))
         {
             events = _poller.Look();
             _now.Polls++;

@@ -28,9 +28,11 @@ internal readonly struct WorkItem(Action<object, object?> run, object target, ob
 /// <para><b>Closing.</b> L closes (a write and a full fence), then takes what is left. A that sees the queue open behind its
 /// fence has added before, and L finds the item. A that sees it closed takes what is left itself, L does so too, and each
 /// item goes to one of them.</para>
-/// <para><b>Waiting a moment.</b> Two adders at once fight for the cache line of the queue's tail, and both are slow. Each says
-/// that it is adding; another that reads so waits some microseconds at most, in which the first adds dozens of items. Only a
-/// hint: nothing depends on it. Four adders on two cores take half the time with it.</para>
+/// <para><b>Marks.</b> Two hints, on cache lines of their own; nothing is lost by one that is late, as L looks at the queue itself
+/// before it sleeps. <see cref="HasWork"/> saves L the look in each of its turns (1 % of a round trip): A marks behind its fence; L
+/// takes the mark away, fences, then counts, so that an item that was not counted is marked after that. And an adder says that it
+/// is adding: two at once fight for the cache line of the queue's tail, and both are slow. Another that reads so waits some
+/// microseconds at most, in which the first adds dozens of items. Four adders on two cores take half the time with it.</para>
 /// </remarks>
 internal sealed class WorkQueue
 {
@@ -39,34 +41,50 @@ internal sealed class WorkQueue
 
     private readonly ConcurrentQueue<WorkItem> _items = new();
     private bool _closed;
-    private Hint _hint;
+    private Marks _marks;
 
-    /// <summary>On cache lines of its own (64 or 128 bytes).</summary>
-    [StructLayout(LayoutKind.Explicit, Size = 256)]
-    private struct Hint
+    [StructLayout(LayoutKind.Explicit, Size = 384)] // cache lines have 64 or 128 bytes
+    private struct Marks
     {
         [FieldOffset(128)]
+        internal bool SomethingIsThere;
+
+        [FieldOffset(256)]
         internal bool SomebodyAdds;
     }
 
     internal bool IsEmpty => _items.IsEmpty;
 
-    internal bool IsClosed => Volatile.Read(ref _closed);
+    /// <summary>Whether there is something, or will be in a moment; may say so late.</summary>
+    internal bool HasWork => Volatile.Read(ref _marks.SomethingIsThere);
 
-    /// <summary>Loop only: how many items are there.</summary>
-    internal int Count => _items.Count;
+    internal bool IsClosed => Volatile.Read(ref _closed);
 
     /// <summary>Adds an item. False: the queue is closed. A full fence: what the caller looks at next is read behind it.</summary>
     internal bool TryAdd(in WorkItem item)
     {
         if (IsClosed) return false;
-        for (var i = 0; i < Looks && Volatile.Read(ref _hint.SomebodyAdds); i++) Thread.SpinWait(LookSpins);
-        _hint.SomebodyAdds = true;
+        for (var i = 0; i < Looks && Volatile.Read(ref _marks.SomebodyAdds); i++) Thread.SpinWait(LookSpins);
+        _marks.SomebodyAdds = true;
         _items.Enqueue(item);
-        _hint.SomebodyAdds = false;
+        _marks.SomebodyAdds = false;
         Interlocked.MemoryBarrier();
+        if (!HasWork) Mark();
         return true;
     }
+
+    /// <summary>Loop only: how many items to take now; what is more, or comes in meanwhile, remains marked.</summary>
+    internal int Count(int atMost)
+    {
+        _marks.SomethingIsThere = false;
+        Interlocked.MemoryBarrier();
+        var count = _items.Count;
+        if (count <= atMost) return count;
+        Mark();
+        return atMost;
+    }
+
+    internal void Mark() => Volatile.Write(ref _marks.SomethingIsThere, true);
 
     /// <summary>The oldest item: the loop's, or once the queue is closed, anybody's.</summary>
     internal bool TryTake(out WorkItem item) => _items.TryDequeue(out item);

@@ -37,9 +37,10 @@ internal static class Affinity
 
     private static byte[] Get(SystemCalls calls)
     {
-        if (Platform.EpollRefusal() is { } refusal) throw new PlatformNotSupportedException($"No pinning of threads here: {refusal}.");
+        if (PlatformDescription.Current.Refusal() is { } refusal) throw new PlatformNotSupportedException($"No pinning of threads here: {refusal}.");
         var mask = new byte[Capacity];
         var n = calls.GetAffinity(mask);
+        if (n == -Errno.ENOSYS) throw new PlatformNotSupportedException("No pinning of threads here: this system has no sched_setaffinity(2).");
         return n < 0 ? throw SystemError.Exception(-n, "sched_getaffinity") : mask;
     }
 

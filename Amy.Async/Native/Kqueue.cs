@@ -1,5 +1,5 @@
 using System.Runtime.CompilerServices;
-using System.Runtime.InteropServices;
+using Amy.Async.Compat;
 
 namespace Amy.Async.Native;
 
@@ -47,10 +47,10 @@ internal sealed class KqueueAbi(string name, int eventSize, short userFilter, sh
     private const int UserDataOffset = 24;
 
     /// <summary>xnu's bsd/sys/event.h. EVFILT_EXCEPT came with macOS 10.13; before that it is refused, which the selector bears.</summary>
-    internal static readonly KqueueAbi MacOS = new("macOS", 32, userFilter: -10, exceptFilter: -15);
+    internal static readonly KqueueAbi MacOS = new("macOS", 32, userFilter: -10, exceptFilter: -15, ErrorNumbers.MacOS.ToLinux);
 
     /// <summary>FreeBSD's sys/event.h since version 12. It tells of no out-of-band data.</summary>
-    internal static readonly KqueueAbi FreeBsd = new("FreeBSD", 64, userFilter: -11, exceptFilter: 0);
+    internal static readonly KqueueAbi FreeBsd = new("FreeBSD", 64, userFilter: -11, exceptFilter: 0, ErrorNumbers.FreeBsd.ToLinux);
 
     /// <summary>libkqueue's sys/event.h: kqueue on other systems, here on Linux. No out-of-band data either.</summary>
     internal static readonly KqueueAbi Libkqueue = new("libkqueue", 32, userFilter: -11, exceptFilter: 0);
@@ -114,19 +114,15 @@ internal static class KqueueLibrary
     /// <summary>It is libkqueue's.</summary>
     internal static bool IsForeign => s_found.Value.IsForeign;
 
-    private static (KqueueAbi?, bool, string?) Find()
+    // NetBSD's kevent is a symbol with versions and layouts of its own, and OpenBSD's numbers are not proven either: a platform
+    // without a table is turned away (PlatformDescription) before anybody asks here.
+    private static (KqueueAbi?, bool, string?) Find() => PlatformDescription.Current.System switch
     {
-        if (RuntimeInformation.ProcessArchitecture is not (Architecture.X64 or Architecture.Arm64))
-            return (null, false, $"the structure layouts of {RuntimeInformation.ProcessArchitecture} are not proven, only those of X64 and Arm64");
-        if (Is("OSX")) return FromLibc(KqueueAbi.MacOS);
-        if (Is("FREEBSD")) return FromLibc(KqueueAbi.FreeBsd);
-        if (Is("NETBSD")) return (null, false, "NetBSD's kevent is a symbol with versions and layouts of its own, and neither is proven");
-        if (Is("OPENBSD")) return (null, false, "the layout and constants of OpenBSD are not proven");
-        if (Is("LINUX")) return OnLinux();
-        return (null, false, $"there is none on {RuntimeInformation.OSDescription.Trim()}");
-    }
-
-    private static bool Is(string system) => RuntimeInformation.IsOSPlatform(OSPlatform.Create(system));
+        PlatformDescription.MacOS => FromLibc(KqueueAbi.MacOS),
+        PlatformDescription.FreeBsd => FromLibc(KqueueAbi.FreeBsd),
+        PlatformDescription.Linux => OnLinux(),
+        _ => (null, false, $"there is none on {PlatformDescription.Current}"),
+    };
 
     private static (KqueueAbi?, bool, string?) FromLibc(KqueueAbi abi)
     {
@@ -150,10 +146,10 @@ internal static class KqueueLibrary
         try
         {
             var queue = foreign ? Libkqueue.kqueue() : Libc.kqueue();
-            if (queue < 0) return $"kqueue fails with errno {Compat.LastError.Get()}";
+            if (queue < 0) return $"kqueue fails with errno {LastError.Get()}";
             var none = default(TimeSpec);
             var result = foreign ? Libkqueue.kevent(queue, null, 0, null, 0, &none) : Libc.kevent(queue, null, 0, null, 0, &none);
-            var error = Compat.LastError.Get();
+            var error = LastError.Get();
             _ = Libc.close(queue);
             return result < 0 ? $"kevent fails with errno {error}" : null;
         }

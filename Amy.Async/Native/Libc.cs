@@ -12,10 +12,10 @@ internal static unsafe partial class Libc
 {
     private const string Library = "libc";
 
-    [DllImport(Library, SetLastError = LastError.IsSavedByTheStub)]
+    [DllImport(Library, SetLastError = LastError.IsSavedByTheStub), OnlyOn(Systems.Linux)]
     internal static extern int epoll_create1(int flags);
 
-    [DllImport(Library, SetLastError = LastError.IsSavedByTheStub)]
+    [DllImport(Library, SetLastError = LastError.IsSavedByTheStub), OnlyOn(Systems.Linux)]
     internal static extern int epoll_ctl(int epfd, int op, int fd, void* @event);
 
     /// <summary>
@@ -24,14 +24,14 @@ internal static unsafe partial class Libc
     /// trip over a Unix-domain pair in switching cancellation alone (perf record). Variadic, which makes no difference to
     /// integers on x86-64 and arm64 Linux.
     /// </summary>
-    [DllImport(Library, SetLastError = LastError.IsSavedByTheStub)]
+    [DllImport(Library, SetLastError = LastError.IsSavedByTheStub), OnlyOn(Systems.Linux)]
     internal static extern nint syscall(nint number, nint a, void* b, nint c, nint d, void* e, nint f);
 
     /// <summary>Linux 5.11, glibc 2.35; missing in older libcs (EntryPointNotFoundException).</summary>
-    [DllImport(Library, SetLastError = LastError.IsSavedByTheStub)]
+    [DllImport(Library, SetLastError = LastError.IsSavedByTheStub), OnlyOn(Systems.Linux)]
     internal static extern int epoll_pwait2(int epfd, void* events, int maxevents, TimeSpec* timeout, void* sigmask);
 
-    [DllImport(Library, SetLastError = LastError.IsSavedByTheStub)]
+    [DllImport(Library, SetLastError = LastError.IsSavedByTheStub), OnlyOn(Systems.Linux)]
     internal static extern int eventfd(uint initval, int flags);
 
     [DllImport(Library, SetLastError = LastError.IsSavedByTheStub)]
@@ -58,7 +58,7 @@ internal static unsafe partial class Libc
     [DllImport(Library, SetLastError = LastError.IsSavedByTheStub)]
     internal static extern int connect(int sockfd, void* addr, uint addrlen);
 
-    [DllImport(Library, SetLastError = LastError.IsSavedByTheStub)]
+    [DllImport(Library, SetLastError = LastError.IsSavedByTheStub), OnlyOn(Systems.Linux | Systems.FreeBsd)]
     internal static extern int accept4(int sockfd, void* addr, uint* addrlen, int flags);
 
     [DllImport(Library, SetLastError = LastError.IsSavedByTheStub)]

@@ -1,5 +1,3 @@
-using System.Runtime.InteropServices;
-
 namespace Amy.Async.Native;
 
 // kqueue(2), kevent(2), and a pipe for wake-ups where there are no user events.
@@ -9,7 +7,7 @@ internal unsafe partial class SystemCalls
     internal virtual string? RequestedPoller => Environment.GetEnvironmentVariable("AMY_ASYNC_POLLER");
 
     /// <summary>Why there is no kqueue here, or null.</summary>
-    internal virtual string? KqueueRefusal() => Platform.KqueueRefusal();
+    internal virtual string? KqueueRefusal() => Platform.KqueueRefusal(Machine);
 
     /// <summary>The layout and the constants of this system's kqueue.</summary>
     internal virtual KqueueAbi KqueueAbi => KqueueLibrary.Abi;
@@ -50,36 +48,22 @@ internal unsafe partial class SystemCalls
     {
         var ends = stackalloc int[2];
         writer = -1;
-        var n = MakePipe(ends);
+        var n = Result(Libc.pipe(ends));
         if (n < 0) return n;
+        for (var i = 0; i < 2 && n >= 0; i++)
+        {
+            n = CloseOnExec(ends[i]);
+            if (n >= 0) n = SetFlags(ends[i], FileConstants.O_NONBLOCK);
+        }
+        if (n < 0)
+        {
+            _ = Libc.close(ends[0]);
+            _ = Libc.close(ends[1]);
+            return n;
+        }
         writer = ends[1];
         return ends[0];
     }
 
-    private static int MakePipe(int* ends)
-    {
-        if (RuntimeInformation.IsOSPlatform(OSPlatform.Linux))
-            return Result(Libc.pipe2(ends, SocketConstants.SOCK_CLOEXEC | SocketConstants.SOCK_NONBLOCK)); // the numbers of O_CLOEXEC and O_NONBLOCK there
-        var n = Result(Libc.pipe(ends));
-        for (var i = 0; n >= 0 && i < 2; i++)
-        {
-            n = CloseOnExec(ends[i]);
-            if (n >= 0) n = Control(ends[i], F_SETFL, O_NONBLOCK);
-            if (n >= 0) continue;
-            _ = Libc.close(ends[0]);
-            _ = Libc.close(ends[1]);
-        }
-        return n;
-    }
-
-    // fcntl.h of macOS and FreeBSD.
-    private const int F_SETFL = 4;
-    private const int O_NONBLOCK = 4;
-
-    private static int CloseOnExec(int descriptor) => Control(descriptor, Kqueue.F_SETFD, Kqueue.FD_CLOEXEC);
-
-    private static int Control(int descriptor, int command, nint argument) =>
-        Result(RuntimeInformation.IsOSPlatform(OSPlatform.OSX) && RuntimeInformation.ProcessArchitecture == Architecture.Arm64
-            ? Libc.fcntl_on_stack(descriptor, command, 0, 0, 0, 0, 0, 0, argument)
-            : Libc.fcntl(descriptor, command, argument));
+    private static int CloseOnExec(int descriptor) => Result(Libc.FileControl(descriptor, Kqueue.F_SETFD, Kqueue.FD_CLOEXEC));
 }

@@ -3,6 +3,9 @@ namespace Amy.Async.Native;
 // The calls that the extras need: messages with addresses and control data, many at once, files, terminals.
 internal unsafe partial class SystemCalls
 {
+    /// <summary>Where these calls are made; tests say that it were elsewhere.</summary>
+    internal virtual PlatformDescription Machine => PlatformDescription.Current;
+
     /// <summary>
     /// recvmsg(2) into one buffer. <paramref name="address"/> and <paramref name="control"/> may be empty; what came of them
     /// is told in the lengths, and <paramref name="flags"/> goes in as the call's flags and comes out as the message's.
@@ -116,6 +119,12 @@ internal unsafe partial class SystemCalls
         do n = Result(Libc.sendfile(socket, file, &offset, (nuint)count));
         while (n == -Errno.EINTR);
         return n;
+    }
+
+    /// <summary>A socket that somebody else made, before the first call on it: whatever keeps SIGPIPE away.</summary>
+    internal virtual void Adopt(int socket)
+    {
+        // MSG_NOSIGNAL goes with each send.
     }
 
     // ---- descriptors of any kind

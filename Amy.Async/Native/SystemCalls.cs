@@ -10,11 +10,12 @@ namespace Amy.Async.Native;
 /// <remarks>
 /// Results are a value or <c>-errno</c>. EINTR is retried here where the manual page makes that safe; the exceptions are
 /// said at the member. Nothing here throws, keeps state (but for the one probe of epoll_pwait2) or knows about loops.
+/// Arguments and results are in the numbers of Linux; where others hold, <see cref="PortableSystemCalls"/> translates.
 /// </remarks>
 internal unsafe partial class SystemCalls
 {
-    /// <summary>What pollers and loops take when they are made; tests put another kernel here before they make any.</summary>
-    internal static SystemCalls Instance { get; set; } = new();
+    /// <summary>Those of this system. Set by tests alone.</summary>
+    internal static SystemCalls Instance { get; set; } = PlatformNumbers.Current is { } numbers ? new PortableSystemCalls(numbers) : new SystemCalls();
 
     /// <summary>epoll_pwait2 was refused once: ENOSYS by old kernels, EPERM by old containers' seccomp filters.</summary>
     private volatile bool _preciseWaitRefused;
@@ -226,5 +227,5 @@ internal unsafe partial class SystemCalls
 
     // Inlined into the caller, so that errno is asked for right behind the call.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static int Result(nint value) => value >= 0 ? (int)value : -LastError.Get();
+    private protected static int Result(nint value) => value >= 0 ? (int)value : -ErrorNumbers.Translate(LastError.Get());
 }

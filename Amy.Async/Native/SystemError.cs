@@ -6,9 +6,10 @@ namespace Amy.Async.Native;
 /// <summary>The one place where an errno becomes an exception.</summary>
 internal static class SystemError
 {
-    /// <summary>For descriptors that are no sockets: an <see cref="IOException"/> with the errno in <c>HResult</c>.</summary>
-    internal static IOException Exception(int errno, string call) =>
-        new($"{call} failed: {new Win32Exception(errno).Message} (errno {errno}).", errno);
+    /// <summary>For descriptors that are no sockets: an <see cref="IOException"/> with the system's errno in <c>HResult</c>.</summary>
+    internal static IOException Exception(int errno, string call) => Native(ErrorNumbers.Native(errno), call);
+
+    private static IOException Native(int errno, string call) => new($"{call} failed: {new Win32Exception(errno).Message} (errno {errno}).", errno);
 
     /// <summary>For sockets: the exception that System.Net.Sockets throws for this errno.</summary>
     internal static SocketException Socket(int errno) => new((int)ToSocketError(errno));

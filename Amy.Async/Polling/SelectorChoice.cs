@@ -16,14 +16,14 @@ internal static class SelectorChoice
     {
         if (kind is < PollerKind.Auto or > PollerKind.Kqueue) throw new ArgumentOutOfRangeException(nameof(kind));
         if (Resolve(kind, calls, out var asked) is not { } resolved)
-            throw new PlatformNotSupportedException($"No poller for this platform. epoll: {Platform.EpollRefusal()}; kqueue: {calls.KqueueRefusal()}.");
+            throw new PlatformNotSupportedException($"No poller for this platform. epoll: {Platform.EpollRefusal(calls.Machine)}; kqueue: {calls.KqueueRefusal()}.");
         if (Refusal(resolved, calls) is { } refusal)
             throw new PlatformNotSupportedException($"{asked}No {(resolved == PollerKind.Epoll ? "epoll" : "kqueue")} here: {refusal}.");
         return resolved == PollerKind.Epoll ? new EpollSelector(calls) : new KqueueSelector(calls, calls.KqueueAbi);
     }
 
     private static string? Refusal(PollerKind kind, SystemCalls calls) =>
-        kind == PollerKind.Epoll ? Platform.EpollRefusal() : calls.KqueueRefusal();
+        kind == PollerKind.Epoll ? Platform.EpollRefusal(calls.Machine) : calls.KqueueRefusal();
 
     // Null: none is there. What the environment asks for is not replaced by something else.
     private static PollerKind? Resolve(PollerKind kind, SystemCalls calls, out string asked)
@@ -40,7 +40,7 @@ internal static class SelectorChoice
                 _ => throw new InvalidOperationException($"AMY_ASYNC_POLLER is '{requested}': it may be 'epoll' or 'kqueue'."),
             };
         }
-        if (Platform.EpollRefusal() is null) return PollerKind.Epoll;
+        if (Platform.EpollRefusal(calls.Machine) is null) return PollerKind.Epoll;
         return calls.KqueueRefusal() is null ? PollerKind.Kqueue : null;
     }
 }

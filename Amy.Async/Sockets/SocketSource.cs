@@ -356,6 +356,7 @@ internal sealed partial class SocketSource : DescriptorSource
     /// <summary>What a short read proves on an unknown socket.</summary>
     private static ShortRead KindOf(SystemCalls calls, int descriptor, out bool isDatagram)
     {
+        calls.Adopt(descriptor);
         isDatagram = Option(SocketConstants.SO_TYPE) != SocketConstants.SOCK_STREAM;
         if (isDatagram) return ShortRead.ProvesNothing;
         return Option(SocketConstants.SO_DOMAIN) switch
