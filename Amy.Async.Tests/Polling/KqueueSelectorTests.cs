@@ -30,9 +30,7 @@ internal sealed class KqueueSelectorTests(int size)
         return events;
     }
 
-    private static int Number(Socket socket) => (int)SocketInteropOf(socket);
-
-    private static nint SocketInteropOf(Socket socket) => socket.SafeHandle.DangerousGetHandle();
+    private static int Number(Socket socket) => (int)socket.SafeHandle.DangerousGetHandle();
 
     private void WithPair(Action<KqueueSelector, ScriptedKqueue, Socket, Socket> test)
     {
