@@ -188,6 +188,28 @@ internal sealed class DocumentTests
         Assert.That(names, Is.GreaterThan(25));
     }
 
+    /// <summary>Each type that the netstandard2.0 build lacks is in the table of docs/netstandard.md, and nothing else is.</summary>
+    [Test]
+    public void Netstandard_ListsWhatIsMissing_AndNothingElse()
+    {
+        const string Title = "## What is missing";
+        var text = File.ReadAllText(Path.Combine(Repository.Root, "docs/netstandard.md"));
+        var section = text[(text.IndexOf(Title, StringComparison.Ordinal) + Title.Length)..];
+        section = section[..section.IndexOf("\n## ", StringComparison.Ordinal)];
+        var listed = System.Text.RegularExpressions.Regex.Matches(section, @"^\| `(\w+)` \|", System.Text.RegularExpressions.RegexOptions.Multiline).Select(m => m.Groups[1].Value);
+        var onlyThere = File.ReadLines(Path.Combine(Repository.Library, "net10.0", "PublicAPI.Unshipped.txt")).Where(l => l[0] != '#').ToList();
+        var missing = onlyThere.Where(l => !l.Contains(' ', StringComparison.Ordinal)).Select(l => l["Amy.Async.".Length..]).ToList();
+        Assert.That(listed, Is.EquivalentTo(missing));
+        // Members of types that both have would need rows of their own.
+        Assert.That(onlyThere.Where(l => !missing.Any(m => l.Contains("Amy.Async." + m, StringComparison.Ordinal))), Is.Empty);
+        var types = typeof(EventLoop).Assembly.GetTypes().Where(t => t.IsPublic).Select(t => t.Name).ToList();
+#if AMY_NETSTANDARD
+        Assert.That(missing.Intersect(types), Is.Empty);
+#else
+        Assert.That(missing, Is.SubsetOf(types));
+#endif
+    }
+
     /// <summary>What the walk from SocketAsyncEventArgs quotes stands in the sample, line by line.</summary>
     [Test]
     public void FromSocketAsyncEventArgs_QuotesTheSample()

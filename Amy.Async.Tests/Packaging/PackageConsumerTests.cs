@@ -1,5 +1,4 @@
 #if !AMY_NETSTANDARD
-using System.Diagnostics;
 using System.IO.Compression;
 
 namespace Amy.Async.Tests.Packaging;
@@ -55,7 +54,7 @@ internal sealed class PackageConsumerTests
     {
         var version = $"0.0.0-test.{DateTime.UtcNow.Ticks}";
         var feed = Path.Combine(_folder, "feed");
-        Dotnet(_folder, "pack", Library(), "-c", "Release", "-o", feed, $"-p:Version={version}", $"-p:BaseOutputPath={_folder}/bin/", "-nodeReuse:false");
+        DotnetCommand.Run(_folder, "pack", Library(), "-c", "Release", "-o", feed, $"-p:Version={version}", $"-p:BaseOutputPath={_folder}/bin/");
 
         using (var package = ZipFile.OpenRead(Path.Combine(feed, $"Amy.Async.{version}.nupkg")))
         {
@@ -79,30 +78,14 @@ internal sealed class PackageConsumerTests
         // On its own: nothing of the repository's build reaches it.
         File.WriteAllText(Path.Combine(consumer, "Directory.Build.props"), "<Project />");
         File.WriteAllText(Path.Combine(consumer, "Directory.Packages.props"), "<Project />");
-        Dotnet(consumer, "restore", "--source", feed, "--packages", Path.Combine(_folder, "packages"), "-nodeReuse:false");
-        Dotnet(consumer, "build", "-c", "Release", "--no-restore", "-nodeReuse:false");
-        Assert.That(Dotnet(consumer, Path.Combine(consumer, "bin", "Release", "net10.0", "consumer.dll")).Trim(), Is.EqualTo("ok"));
+        DotnetCommand.Run(consumer, "restore", "--source", feed, "--packages", Path.Combine(_folder, "packages"));
+        DotnetCommand.Run(consumer, "build", "-c", "Release", "--no-restore");
+        Assert.That(DotnetCommand.Run(consumer, Path.Combine(consumer, "bin", "Release", "net10.0", "consumer.dll")).Trim(), Is.EqualTo("ok"));
 
         File.AppendAllText(Path.Combine(consumer, "Program.cs"), "\nEventLoop.Default.Post(async () => await Task.Yield());");
-        var output = Dotnet(consumer, "build", "-c", "Release", "--no-restore", "-p:TreatWarningsAsErrors=false", "-nodeReuse:false");
+        var output = DotnetCommand.Run(consumer, "build", "-c", "Release", "--no-restore", "-p:TreatWarningsAsErrors=false");
         Assert.That(output, Does.Contain("warning AMY005"), "the package's analyzers run");
         Assert.That(output, Does.Not.Contain("warning CS8032"), "the compiler can load them");
-    }
-
-    private static string Dotnet(string folder, params string[] arguments)
-    {
-        var start = new ProcessStartInfo("dotnet", arguments) { WorkingDirectory = folder, RedirectStandardOutput = true, RedirectStandardError = true };
-        foreach (var name in new[] { "MSBuildSDKsPath", "MSBUILD_EXE_PATH", "MSBuildExtensionsPath", "MSBuildLoadMicrosoftTargetsReadOnly" }) start.Environment.Remove(name);
-        using var process = Process.Start(start)!;
-        var output = process.StandardOutput.ReadToEndAsync();
-        var error = process.StandardError.ReadToEndAsync();
-        if (!process.WaitForExit(TimeSpan.FromMinutes(4)))
-        {
-            process.Kill(entireProcessTree: true);
-            Assert.Fail($"dotnet {string.Join(' ', arguments)} did not end");
-        }
-        Assert.That(process.ExitCode, Is.Zero, $"dotnet {string.Join(' ', arguments)}\n{output.Result}\n{error.Result}");
-        return output.Result;
     }
 }
 #endif

@@ -46,6 +46,32 @@ internal static class Runtime
     /// <summary>Whether each item must run inside <see cref="ExecutionContext.Run"/> because a context cannot be restored.</summary>
     internal const bool IsolateItems = true;
 
+    private static readonly bool s_isFramework = typeof(object).Assembly.GetName().Name == "mscorlib";
+
+    /// <summary>Runs in a context as often as one likes, and under the <see cref="SynchronizationContext"/> that is current.</summary>
+    /// <remarks>
+    /// On .NET Framework and Mono a captured context can be used once, so a copy of it is used; and it has the
+    /// SynchronizationContext that was current when it was captured, which may be another thread's.
+    /// </remarks>
+    internal static void RunIn(ExecutionContext context, ContextCallback callback, object? state)
+    {
+        if (s_isFramework) new FrameworkRun(callback, state, SynchronizationContext.Current).In(context.CreateCopy());
+        else ExecutionContext.Run(context, callback, state);
+    }
+
+    private sealed class FrameworkRun(ContextCallback callback, object? state, SynchronizationContext? current)
+    {
+        private static readonly ContextCallback s_run = static run => ((FrameworkRun)run!).Go();
+
+        internal void In(ExecutionContext context) => ExecutionContext.Run(context, s_run, this);
+
+        private void Go()
+        {
+            SynchronizationContext.SetSynchronizationContext(current);
+            callback(state);
+        }
+    }
+
     /// <summary>The assembly, the type and the name of a frame's method; null where the runtime does not know.</summary>
     internal static (string? Assembly, string? Type, string? Method) MethodOf(StackFrame frame)
     {
@@ -76,5 +102,7 @@ internal static class Runtime
     }
 
     internal const bool IsolateItems = false;
+
+    internal static void RunIn(ExecutionContext context, ContextCallback callback, object? state) => ExecutionContext.Run(context, callback, state);
 #endif
 }

@@ -157,7 +157,7 @@ public sealed partial class EventLoop
                 _now.Callback = run;
                 _now.Target = target;
                 _now.State = state;
-                ExecutionContext.Run(context ?? _baseContext!, s_inContext, this);
+                Runtime.RunIn(context ?? _baseContext!, s_inContext, this);
             }
         }
         catch (Exception e)

@@ -1,3 +1,5 @@
+using Amy.Async.Compat;
+
 namespace Amy.Async;
 
 /// <summary>
@@ -8,7 +10,7 @@ internal sealed class LeftOver(Func<Exception, bool>? handler, WorkItem item)
 {
     private static readonly ContextCallback s_inContext = static left => ((LeftOver)left!).Run();
     private static readonly WaitCallback s_run = static left => ((LeftOver)left!).Run();
-    private static readonly WaitCallback s_runInContext = static left => ExecutionContext.Run(((LeftOver)left!)._item.Context!, s_inContext, left);
+    private static readonly WaitCallback s_runInContext = static left => Runtime.RunIn(((LeftOver)left!)._item.Context!, s_inContext, left);
 
     private readonly WorkItem _item = item;
 

@@ -278,7 +278,7 @@ internal abstract partial class Operation : IThreadPoolWorkItem
     internal static void Run(Action<object?> continuation, object? state, ExecutionContext? flow)
     {
         if (flow is null) continuation(state);
-        else ExecutionContext.Run(flow, static pair => { var (c, s) = ((Action<object?>, object?))pair!; c(s); }, (continuation, state));
+        else Runtime.RunIn(flow, static pair => { var (c, s) = ((Action<object?>, object?))pair!; c(s); }, (continuation, state));
     }
 
     // The continuation leaves the fields before it runs: it fetches, and then the next operation uses them.

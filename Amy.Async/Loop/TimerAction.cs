@@ -1,3 +1,5 @@
+using Amy.Async.Compat;
+
 namespace Amy.Async;
 
 /// <summary>What a timer of a <see cref="TimeProvider"/> calls, and the execution context that it captured.</summary>
@@ -16,7 +18,7 @@ internal sealed class TimerAction(TimerCallback callback, object? state) : IName
     internal void Invoke()
     {
         if (Context is null) Call();
-        else ExecutionContext.Run(Context, s_invoke, this);
+        else Runtime.RunIn(Context, s_invoke, this);
     }
 
     private void Call() => callback(state);
