@@ -77,7 +77,8 @@ internal sealed class ScriptedKqueue : CountingCalls
     {
         var change = new byte[KqueueAbi.EventSize];
         var receipt = new byte[KqueueAbi.EventSize];
-        KqueueAbi.Set(change, 0, descriptor, filter, Kqueue.EV_DELETE | Kqueue.EV_RECEIPT, 0, 0);
+        var filterFlags = filter == KqueueAbi.EVFILT_EXCEPT ? Kqueue.NOTE_OOB : 0;
+        KqueueAbi.Set(change, 0, descriptor, filter, Kqueue.EV_DELETE | Kqueue.EV_RECEIPT, filterFlags, 0);
         base.Kevent(_queue, change, 1, receipt, 1, 0);
     }
 }
