@@ -365,4 +365,26 @@ internal sealed class KqueueSelectorTests(int size)
         Run.Until(() => b.Available > 0, "the byte arrives");
         Assert.That(Wait(selector, 0), Is.Empty);
     });
+
+    /// <summary>Asking again and again whether a number is still what it was makes no edge after the first time.</summary>
+    [Test]
+    public void Add_TwiceAgainAndAgain_MakesNoMoreEdges() => WithPair((selector, _, a, b) =>
+    {
+        a.Send([1]);
+        Run.Until(() => b.Available > 0, "the byte arrives");
+        Assert.That(selector.Add(Number(b), Id, Interest.Both), Is.Zero);
+        Assert.That(selector.Add(Number(b), OtherId, Interest.Both), Is.EqualTo(-Errno.EEXIST));
+        Wait(selector);
+        for (var i = 0; i < 3; i++)
+        {
+            Assert.That(selector.Add(Number(b), OtherId, Interest.Both), Is.EqualTo(-Errno.EEXIST));
+            Assert.That(Wait(selector, 0), Is.Empty);
+        }
+        Assert.That(selector.Modify(Number(b), Id, Interest.Readable), Is.Zero);
+        Wait(selector);
+        Assert.That(selector.Add(Number(b), OtherId, Interest.Both), Is.EqualTo(-Errno.EEXIST));
+        Assert.That(Wait(selector, 0), Is.Empty);
+        Assert.That(selector.Remove(Number(b)), Is.Zero);
+        Assert.That(selector.Add(Number(b), OtherId, Interest.Both), Is.Zero);
+    });
 }

@@ -11,8 +11,8 @@ namespace Amy.Async;
 //   data of both: merged by descriptor, a timer's or a stale event's ident would hit a foreign registration.
 // - EV_CLEAR makes an event per arrival, as EPOLLET does: the knote is activated by every arrival, and the filter asked again when
 //   the event is taken. EV_ADD looks at the level once.
-// - EV_ADD of a knote that exists succeeds, so nothing but a probe tells a double registration; EV_ENABLE fails with ENOENT where
-//   there is none, and else has the level reported again.
+// - EV_ADD of a knote that exists succeeds, so nothing but a probe tells a double registration; EV_ENABLE and EV_DISABLE fail with
+//   ENOENT where there is none. EV_ENABLE has the level reported again.
 // - With EV_RECEIPT each change is answered by an EV_ERROR event of its own, in their order, and nothing else is taken from the
 //   queue by that call. Without it, the first failure ends the list.
 // - EINTR with changes: they were applied, their receipts are lost. Such a call does not sleep, so a signal hardly finds it; if
@@ -52,6 +52,7 @@ internal sealed class KqueueSelector : Selector
     {
         internal long Id;
         internal Filters Filters;
+        internal bool IsMarked; // in _marks, too
     }
 
     private readonly SystemCalls _calls;
@@ -72,6 +73,7 @@ internal sealed class KqueueSelector : Selector
     private readonly byte[] _changes;
     private readonly byte[] _receipts;
     private int _changeCount;
+    private int _marks = -1; // a queue that nobody waits on; see IsThere
     private Watch[] _watches = new Watch[64]; // by descriptor
 
     internal KqueueSelector(SystemCalls calls, KqueueAbi abi)
@@ -90,7 +92,7 @@ internal sealed class KqueueSelector : Selector
         if (error >= 0)
         {
             Change(_wakeReader, Kqueue.EVFILT_READ, Kqueue.EV_ADD | Kqueue.EV_CLEAR, WakeId);
-            error = Apply();
+            error = Apply(_queue);
             if (error >= 0) error = -Receipt(0);
         }
         if (error >= 0) return;
@@ -122,11 +124,12 @@ internal sealed class KqueueSelector : Selector
         var deletions = _changeCount;
         ChangeAll(descriptor, filters, Kqueue.EV_ADD, id);
         var result = Finish(descriptor, id, filters, deletions);
+        if (result == 0) _watches[descriptor].IsMarked = old.IsMarked;
         if (result == 0) return 0;
         // The old knotes are gone: either they were before, or they come back.
         if (result is -Errno.ENOENT or -Errno.EBADF) return result;
         ChangeAll(descriptor, old.Filters, Kqueue.EV_ADD, old.Id);
-        _ = Finish(descriptor, old.Id, old.Filters, firstAddition: 0);
+        if (Finish(descriptor, old.Id, old.Filters, firstAddition: 0) == 0) _watches[descriptor].IsMarked = old.IsMarked;
         return result;
     }
 
@@ -135,8 +138,9 @@ internal sealed class KqueueSelector : Selector
         if ((uint)descriptor >= (uint)_watches.Length || _watches[descriptor].Filters == 0) return -Errno.ENOENT;
         var old = _watches[descriptor];
         _watches[descriptor] = default;
+        if (old.IsMarked) Mark(descriptor, Kqueue.EV_DELETE);
         ChangeAll(descriptor, old.Filters, Kqueue.EV_DELETE, old.Id);
-        return Math.Min(Apply(), 0); // what a receipt could refuse is gone already
+        return Math.Min(Apply(_queue), 0); // what a receipt could refuse is gone already
     }
 
     internal override int Wait(long timeout)
@@ -171,6 +175,7 @@ internal sealed class KqueueSelector : Selector
     {
         if (_wakeReader >= 0) _calls.Close(_wakeReader);
         if (_wakeWriter >= 0) _calls.Close(_wakeWriter);
+        if (_marks >= 0) _calls.Close(_marks);
         _calls.Close(_queue);
     }
 
@@ -182,7 +187,7 @@ internal sealed class KqueueSelector : Selector
         var user = _abi.EVFILT_USER;
         _changeCount = 0;
         _abi.Set(_changes, _changeCount++, 0, user, Kqueue.EV_ADD | Kqueue.EV_CLEAR | Kqueue.EV_RECEIPT, 0, WakeId);
-        if (Apply() < 0 || Receipt(0) != 0) return false;
+        if (Apply(_queue) < 0 || Receipt(0) != 0) return false;
         _abi.Set(_wakeChange, 0, 0, user, 0, Kqueue.NOTE_TRIGGER, WakeId);
         Wake();
         return Wait(0) == 1 && Get(0, out _) == WakeId;
@@ -217,12 +222,12 @@ internal sealed class KqueueSelector : Selector
     }
 
     // Gives the list to the kernel, and empties it. 0, or why the kernel took none of it.
-    private int Apply()
+    private int Apply(int queue)
     {
         var count = _changeCount;
         _changeCount = 0;
         int n;
-        do n = _calls.Kevent(_queue, _changes, count, _receipts, count, 0);
+        do n = _calls.Kevent(queue, _changes, count, _receipts, count, 0);
         while (n == -Errno.EINTR); // see above
         Debug.Assert(n < 0 || n == count, "kevent did not answer each change");
         return n < 0 ? n : n == count ? 0 : -Errno.EIO;
@@ -238,7 +243,7 @@ internal sealed class KqueueSelector : Selector
     {
         _watches[descriptor] = default;
         var count = _changeCount;
-        var result = Apply();
+        var result = Apply(_queue);
         if (result < 0) return result;
         var missing = 0;
         for (var i = 0; i < firstAddition; i++)
@@ -273,7 +278,7 @@ internal sealed class KqueueSelector : Selector
     {
         for (var i = firstAddition; i < count; i++)
             if (Receipt(i) == 0) Change(descriptor, _abi.Filter(_receipts, i), Kqueue.EV_DELETE, id);
-        if (_changeCount > 0) _ = Apply();
+        if (_changeCount > 0) _ = Apply(_queue);
     }
 
     // A pipe without a reader is ready for writing (the write fails), but has no knote to say so. A user event of the registration
@@ -288,19 +293,35 @@ internal sealed class KqueueSelector : Selector
         }
         if (_wakeWriter < 0)
             _abi.Set(_changes, _changeCount++, descriptor + 1, _abi.EVFILT_USER, Kqueue.EV_ADD | Kqueue.EV_ONESHOT | Kqueue.EV_CLEAR | Kqueue.EV_RECEIPT, Kqueue.NOTE_TRIGGER, id);
-        if (_changeCount > 0) _ = Apply();
+        if (_changeCount > 0) _ = Apply(_queue);
         return others;
     }
 
-    // Whether the knotes that we noted are still there, by one of them. Costs a needless edge if it is ready.
+    // Whether the knotes that we noted are still there, by one of them. That costs a needless edge if it is ready, and whoever asks
+    // after each edge would ask for ever. So the first to ask leaves a mark, in a queue that nobody waits on: a disabled knote,
+    // which dies with the number like the others and can be asked without an edge. The mark comes first: it is then of the file
+    // that the knote is found to be of.
     private bool IsThere(int descriptor)
     {
         var watch = _watches[descriptor];
+        if (watch.IsMarked) return Mark(descriptor, Kqueue.EV_DISABLE);
+        var marked = Mark(descriptor, Kqueue.EV_ADD | Kqueue.EV_CLEAR | Kqueue.EV_DISABLE);
         var silent = (watch.Filters & Filters.Muted) != 0 || watch.Filters == Filters.Except && !WatchesPriority;
         var filter = silent || (watch.Filters & Filters.Read) != 0 ? Kqueue.EVFILT_READ
             : (watch.Filters & Filters.Write) != 0 ? Kqueue.EVFILT_WRITE : _abi.EVFILT_EXCEPT;
         Change(descriptor, filter, silent ? Kqueue.EV_DISABLE : Kqueue.EV_ENABLE | Kqueue.EV_CLEAR, watch.Id);
-        return Apply() == 0 && Receipt(0) == 0;
+        var there = Apply(_queue) == 0 && Receipt(0) == 0;
+        if (there) _watches[descriptor].IsMarked = marked;
+        else if (marked) Mark(descriptor, Kqueue.EV_DELETE);
+        return there;
+    }
+
+    private bool Mark(int descriptor, int flags)
+    {
+        if (_marks < 0) _marks = _calls.KqueueCreate();
+        if (_marks < 0) return false;
+        Change(descriptor, Kqueue.EVFILT_READ, flags, WakeId);
+        return Apply(_marks) == 0 && Receipt(0) == 0;
     }
 
     // ---- events: the waiting thread's
