@@ -15,6 +15,15 @@ internal abstract partial class PollerContractTests
 
     protected abstract Poller Create(Amy.Async.Native.SystemCalls calls, Amy.Async.Native.MonotonicClock clock);
 
+    /// <summary>Whether out-of-band data is told of here.</summary>
+    protected virtual bool TellsOfPriority => true;
+
+    /// <summary>Whether this is libkqueue, whose differences from the kernels are skipped by name.</summary>
+    protected virtual bool IsLibkqueue => false;
+
+    /// <summary>Whether regular files can be registered here.</summary>
+    protected virtual bool TakesFiles => false;
+
     private static Notification[] Wait(Poller poller, TimeSpan timeout) => poller.Wait(timeout).ToArray();
 
     private static (Socket Client, Socket Server) NonBlockingPair()
@@ -231,6 +240,7 @@ internal abstract partial class PollerContractTests
     [Test]
     public void Close_WithoutDeregister_NewOwnerOfTheNumberIsLeftAlone()
     {
+        if (IsLibkqueue) Assert.Ignore("libkqueue cannot see a close behind its back (its BUGS.md)");
         using var poller = Create();
         var (a, b) = NonBlockingPair();
         var old = poller.Registrar.Register(b, Interest.Both);
@@ -262,6 +272,7 @@ internal abstract partial class PollerContractTests
     [Test]
     public void Register_RegularFile_ThrowsNotSupported()
     {
+        if (TakesFiles) Assert.Ignore("kqueue watches the position in a regular file");
         using var poller = Create();
         using var file = File.OpenHandle(typeof(PollerContractTests).Assembly.Location);
         Assert.Throws<NotSupportedException>(() => poller.Registrar.Register(file, Interest.Readable));
@@ -334,6 +345,7 @@ internal abstract partial class PollerContractTests
     [Test]
     public void Wait_OutOfBandData_ReportsPriority()
     {
+        if (!TellsOfPriority) Assert.Ignore("this kqueue tells of no out-of-band data");
         using var poller = Create();
         var (a, b) = NonBlockingPair();
         using (a)
@@ -528,16 +540,4 @@ internal abstract partial class PollerContractTests
 internal sealed class EpollPollerTests : PollerContractTests
 {
     protected override Poller Create(Amy.Async.Native.SystemCalls calls, Amy.Async.Native.MonotonicClock clock) => new(PollerKind.Epoll, calls, clock);
-
-    [Test]
-    public void Kind_Auto_IsEpollOnLinux()
-    {
-        using var poller = new Poller();
-        Assert.That(poller.Kind, Is.EqualTo(PollerKind.Epoll));
-        Assert.That(Poller.IsSupported(PollerKind.Epoll), Is.True);
-        Assert.That(Poller.IsSupported(PollerKind.Kqueue), Is.False);
-        var e = Assert.Throws<PlatformNotSupportedException>(() => new Poller(PollerKind.Kqueue));
-        Assert.That(e!.Message, Does.Contain("kqueue"));
-        Assert.Throws<ArgumentOutOfRangeException>(() => new Poller((PollerKind)99));
-    }
 }

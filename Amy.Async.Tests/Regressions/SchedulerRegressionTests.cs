@@ -201,7 +201,7 @@ internal sealed class SchedulerRegressionTests
         }, new EventLoopOptions { Processor = all[0] });
     });
 
-    private sealed class PinsOnce : SystemCalls
+    private sealed class PinsOnce : KqueueDouble
     {
         private int _calls;
 

@@ -1,6 +1,6 @@
 /// <summary>
-/// The two test assemblies are started at the same time, but both count descriptors and watch an idle loop: each waits for the
-/// other to end. The lock ends with the process, however that ends.
+/// The test assemblies are started at the same time, but all of them count descriptors and watch an idle loop: each waits for the
+/// others to end. The lock ends with the process, however that ends.
 /// </summary>
 [SetUpFixture]
 internal sealed class OneAtATime
@@ -11,7 +11,7 @@ internal sealed class OneAtATime
     public void Wait()
     {
         var path = Path.Combine(Path.GetTempPath(), $"amy-async-tests-{Environment.UserName}.lock");
-        for (var i = 0; i < 6000 && _lock is null; i++)
+        for (var i = 0; i < 9000 && _lock is null; i++)
         {
             try
             {

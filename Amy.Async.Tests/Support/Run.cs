@@ -162,7 +162,7 @@ internal static class Descriptors
 }
 
 /// <summary>System calls that count, and that tests make fail.</summary>
-internal class CountingCalls : SystemCalls
+internal class CountingCalls : KqueueDouble
 {
     internal int Writes, Waits, Controls, Receives, Sends, Accepts, Closes, Options;
     internal Func<int, int?>? OnAccept; // gets the number of the call; null: the real one
@@ -183,6 +183,14 @@ internal class CountingCalls : SystemCalls
     {
         Interlocked.Increment(ref Controls);
         return base.EpollControl(epoll, operation, descriptor, events, data);
+    }
+
+    internal override int Kevent(int queue, byte[]? changes, int changeCount, byte[]? events, int capacity, long timeout)
+    {
+        if (changeCount == 0) Interlocked.Increment(ref Waits);
+        else if (capacity == 0) Interlocked.Increment(ref Writes); // a wake-up
+        else Interlocked.Increment(ref Controls);
+        return base.Kevent(queue, changes, changeCount, events, capacity, timeout);
     }
 
     internal override int Receive(int socket, Span<byte> buffer)

@@ -201,13 +201,46 @@ internal sealed class Stage : IDisposable
         if (Loop != EventLoop.Default) Loop.Dispose();
     }
 
-    /// <summary>Has attempts to connect last until they are let go.</summary>
+    /// <summary>Has attempts to connect last until they are let go: they only begin then.</summary>
     internal sealed class HoldingCalls : CountingCalls
     {
-        internal volatile bool HoldConnects;
+        private readonly object _lock = new();
+        private (int Socket, byte[] Address)? _held;
+        private bool _holds;
 
-        internal override int GetPeerName(int socket, Span<byte> address) =>
-            HoldConnects ? -Errno.ENOTCONN : base.GetPeerName(socket, address);
+        internal void HoldConnects()
+        {
+            lock (_lock) _holds = true;
+        }
+
+        internal void LetConnectsGo()
+        {
+            lock (_lock)
+            {
+                _holds = false;
+                if (_held is { } held) base.Connect(held.Socket, held.Address);
+                _held = null;
+            }
+        }
+
+        internal override int Connect(int socket, ReadOnlySpan<byte> address)
+        {
+            lock (_lock)
+            {
+                if (!_holds) return base.Connect(socket, address);
+                _held = (socket, address.ToArray());
+                return -Errno.EINPROGRESS;
+            }
+        }
+
+        internal override int Close(int descriptor)
+        {
+            lock (_lock)
+            {
+                if (_held?.Socket == descriptor) _held = null;
+            }
+            return base.Close(descriptor);
+        }
     }
 }
 
@@ -263,13 +296,11 @@ internal static class Scenes
                 {
                     var listener = Pair.ListenPlain();
                     var (end, open) = (listener.LocalEndPoint!, new List<Socket>());
-                    calls.HoldConnects = true;
+                    calls.HoldConnects();
                     return new Scene<AsyncSocket>(t => AsyncSocket.ConnectAsync(end, loop, t), () =>
                     {
-                        calls.HoldConnects = false;
-                        var accepted = listener.Accept();
-                        accepted.Send([1]); // an edge
-                        open.Add(accepted);
+                        calls.LetConnectsGo();
+                        open.Add(listener.Accept());
                     }, listener, new Closing(open));
                 }
             case "delay":

@@ -159,6 +159,7 @@ public sealed partial class EventLoop : IDisposable, IAsyncDisposable
     internal void Attach(AwaitableSource source, int descriptor, Interest interest)
     {
         ThrowIfStopping();
+        if (!_poller.WatchesPriority) source.State.Edge(read: false, write: false, StateWord.SeenUrgent, out _); // a short read proves nothing
         try
         {
             _registrar.Register(source, descriptor, interest);

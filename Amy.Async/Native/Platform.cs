@@ -9,6 +9,6 @@ internal static class Platform
     internal static string? EpollRefusal(PlatformDescription platform) =>
         platform.System == PlatformDescription.Linux ? platform.Refusal() : "epoll exists on Linux only";
 
-    /// <summary>Why kqueue cannot be used here.</summary>
-    internal static string KqueueRefusal(PlatformDescription platform) => platform.Refusal() ?? "this version has no kqueue poller yet";
+    /// <summary>Why kqueue cannot be used here, or null if it can.</summary>
+    internal static string? KqueueRefusal(PlatformDescription platform) => platform.Refusal() ?? KqueueLibrary.Refusal;
 }

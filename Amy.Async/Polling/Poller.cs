@@ -25,12 +25,13 @@ public sealed class Poller : IDisposable
     /// <summary>Creates a poller.</summary>
     /// <param name="kind">The kernel's mechanism; <see cref="PollerKind.Auto"/> takes the best of this platform.</param>
     /// <exception cref="PlatformNotSupportedException">It does not exist here; the message says what was tried.</exception>
+    /// <exception cref="InvalidOperationException"><c>AMY_ASYNC_POLLER</c> names an unknown one.</exception>
     public Poller(PollerKind kind = PollerKind.Auto) : this(kind, SystemCalls.Instance, MonotonicClock.Instance)
     {
     }
 
     internal Poller(PollerKind kind, SystemCalls calls, MonotonicClock clock)
-        : this(CreateSelector(kind, calls), clock)
+        : this(SelectorChoice.Create(kind, calls), clock)
     {
     }
 
@@ -44,12 +45,7 @@ public sealed class Poller : IDisposable
     }
 
     /// <summary>Whether this platform has the mechanism.</summary>
-    public static bool IsSupported(PollerKind kind) => kind switch
-    {
-        PollerKind.Auto or PollerKind.Epoll => Platform.EpollRefusal() is null,
-        PollerKind.Kqueue => false,
-        _ => throw new ArgumentOutOfRangeException(nameof(kind)),
-    };
+    public static bool IsSupported(PollerKind kind) => SelectorChoice.IsSupported(kind, SystemCalls.Instance);
 
     /// <summary>The mechanism in use, never <see cref="PollerKind.Auto"/>.</summary>
     public PollerKind Kind => _selector.Kind;
@@ -99,6 +95,8 @@ public sealed class Poller : IDisposable
 
     // ---- for the loop: the raw parts of a wait
 
+    internal bool WatchesPriority => _selector.WatchesPriority;
+
     internal PollerTimers Timers { get; }
 
     internal PollerSignals Signals { get; }
@@ -131,7 +129,7 @@ public sealed class Poller : IDisposable
     private static int Checked(int count)
     {
         if (count >= 0) return count;
-        return count == -Errno.EINTR ? 0 : throw SystemError.Exception(-count, "epoll_wait");
+        return count == -Errno.EINTR ? 0 : throw SystemError.Exception(-count, "The poller's wait");
     }
 
     /// <summary>
@@ -184,19 +182,6 @@ public sealed class Poller : IDisposable
     }
 
     // ---- private
-
-    private static EpollSelector CreateSelector(PollerKind kind, SystemCalls calls)
-    {
-        var epoll = Platform.EpollRefusal(calls.Machine);
-        if (kind is PollerKind.Auto or PollerKind.Epoll && epoll is null) return new EpollSelector(calls);
-        throw kind switch
-        {
-            PollerKind.Auto => new PlatformNotSupportedException($"No poller for this platform. epoll: {epoll}; kqueue: {Platform.KqueueRefusal(calls.Machine)}."),
-            PollerKind.Epoll => new PlatformNotSupportedException($"No epoll here: {epoll}."),
-            PollerKind.Kqueue => new PlatformNotSupportedException($"No kqueue here: {Platform.KqueueRefusal(calls.Machine)}."),
-            _ => new ArgumentOutOfRangeException(nameof(kind)),
-        };
-    }
 
     // Every pass looks at all there is: the kernel, the channels, the timers. It ends with something to tell, when it was
     // asked to, or when the time is up; a wake-up on behalf of a timer or a channel only leads to the next pass.

@@ -13,7 +13,10 @@ public enum Interest
     /// <summary><see cref="Readable"/> and <see cref="Writable"/>.</summary>
     Both = Readable | Writable,
 
-    /// <summary>Exceptional conditions: TCP out-of-band data, a change of a sysfs attribute (POLLPRI of <c>poll(2)</c>).</summary>
+    /// <summary>
+    /// Exceptional conditions: TCP out-of-band data, a change of a sysfs attribute (POLLPRI of <c>poll(2)</c>). With kqueue,
+    /// macOS tells of out-of-band data, FreeBSD of nothing.
+    /// </summary>
     Priority = 4,
 }
 

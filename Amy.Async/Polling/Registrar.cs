@@ -88,7 +88,7 @@ public sealed class Registrar
         {
             var registration = Known(id);
             var result = Modify(registration, interest);
-            if (result < 0) throw new InvalidOperationException($"The descriptor of registration {id} was closed while it was registered.", SystemError.Exception(-result, "epoll_ctl"));
+            if (result < 0) throw new InvalidOperationException($"The descriptor of registration {id} was closed while it was registered.", SystemError.Exception(-result, "Changing the registration"));
         }
     }
 
@@ -336,6 +336,6 @@ public sealed class Registrar
         Errno.EEXIST => new InvalidOperationException($"Descriptor {descriptor} is registered with this poller already."),
         Errno.EPERM or Errno.EINVAL => new NotSupportedException($"Descriptor {descriptor} cannot be polled: regular files, directories and devices such as /dev/null are always ready for the kernel, and kqueue refuses some terminals and devices. Read and write them directly."),
         Errno.EBADF => new ObjectDisposedException(nameof(SafeHandle), $"Descriptor {descriptor} is closed."),
-        _ => SystemError.Exception(errno, "epoll_ctl"),
+        _ => SystemError.Exception(errno, "Registering the descriptor"),
     };
 }

@@ -8,8 +8,8 @@ namespace Amy.Async;
 /// <para>Registrations are edge-triggered, keyed by descriptor, and carry an id that comes back with every event. Results
 /// are a value or <c>-errno</c>.</para>
 /// <para>Threads: <see cref="Wait"/>, <see cref="Get"/> and <see cref="AcknowledgeWake"/> belong to the waiting thread;
-/// <see cref="Add"/>, <see cref="Modify"/>, <see cref="Remove"/> and <see cref="Wake"/> come from any thread, and none but
-/// <see cref="Wake"/> may wake the waiting thread (a registration that is ready at once does so by being ready).
+/// <see cref="Add"/>, <see cref="Modify"/>, <see cref="Remove"/> (one at a time: the registrar's lock) and <see cref="Wake"/>
+/// come from any thread, and none but <see cref="Wake"/> may wake the waiting thread (a registration that is ready at once does so by being ready).
 /// <see cref="Close"/> comes last, when nobody is inside any other member.</para>
 /// </remarks>
 internal abstract class Selector
@@ -21,6 +21,9 @@ internal abstract class Selector
     internal const int Capacity = 512;
 
     internal abstract PollerKind Kind { get; }
+
+    /// <summary>Whether out-of-band data is told of. Where not, data behind it has no edge of its own.</summary>
+    internal virtual bool WatchesPriority => true;
 
     /// <summary>Begins to watch a descriptor. What is ready already counts as an edge.</summary>
     internal abstract int Add(int descriptor, long id, Interest interest);

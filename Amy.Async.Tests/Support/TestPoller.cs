@@ -1,0 +1,64 @@
+using System.Runtime.CompilerServices;
+using Amy.Async.Native;
+
+namespace Amy.Async.Tests;
+
+/// <summary>
+/// What tests find behind every poller that they make without saying more: the platform's (or what AMY_ASYNC_POLLER says), or a
+/// double of kqueue. Amy.Async.Tests.Kqueue runs on the double with macOS's layout; AMY_ASYNC_TEST_POLLER chooses for any of the
+/// test assemblies: platform, kqueue-double (macOS's layout) or kqueue-double-64 (FreeBSD's).
+/// </summary>
+internal static class TestPoller
+{
+    /// <summary>Whether pollers are on kqueue, real or not.</summary>
+    internal static bool IsKqueue { get; private set; }
+
+    /// <summary>Whether they are on libkqueue.</summary>
+    internal static bool IsLibkqueue { get; private set; }
+
+    [ModuleInitializer]
+    internal static void Choose()
+    {
+        var wanted = Environment.GetEnvironmentVariable("AMY_ASYNC_TEST_POLLER");
+        if (string.IsNullOrEmpty(wanted))
+            wanted = typeof(TestPoller).Assembly.GetName().Name == "Amy.Async.Tests.Kqueue" ? "kqueue-double" : "platform";
+        KqueueDouble.DefaultLayout = wanted switch
+        {
+            "platform" => null,
+            "kqueue-double" => KqueueDouble.Layout32,
+            "kqueue-double-64" => KqueueDouble.Layout64,
+            _ => throw new InvalidOperationException($"AMY_ASYNC_TEST_POLLER is '{wanted}'"),
+        };
+        if (KqueueDouble.DefaultLayout is not null) SystemCalls.Instance = new KqueueDouble();
+        using var poller = new Poller();
+        IsKqueue = poller.Kind == PollerKind.Kqueue;
+        IsLibkqueue = IsKqueue && SystemCalls.Instance.KqueueAbi == KqueueAbi.Libkqueue;
+    }
+
+    /// <summary>For tests of what epoll alone does.</summary>
+    internal static void SkipOnKqueue(string reason)
+    {
+        if (IsKqueue) Assert.Ignore("kqueue: " + reason);
+    }
+
+    /// <summary>For what libkqueue does otherwise than the kernels that it stands for.</summary>
+    internal static void SkipOnLibkqueue(string reason)
+    {
+        if (IsLibkqueue) Assert.Ignore("libkqueue: " + reason);
+    }
+
+    /// <summary>For tests that need to be told of out-of-band data.</summary>
+    internal static void SkipWithoutPriority()
+    {
+        if (IsKqueue && SystemCalls.Instance.KqueueAbi.EVFILT_EXCEPT == 0) Assert.Ignore($"{SystemCalls.Instance.KqueueAbi.Name} tells of no out-of-band data");
+    }
+}
+
+/// <summary>Nothing that the tests had the library do was a misuse of kqueue.</summary>
+[SetUpFixture]
+public sealed class NoMisuse
+{
+    /// <summary>After all tests.</summary>
+    [OneTimeTearDown]
+    public void Check() => Assert.That(KqueueDouble.Misuses, Is.Empty);
+}
