@@ -112,7 +112,25 @@ internal sealed class AbiTableTests
         used["offsetof(struct cmsghdr, cmsg_type)"] = numbers.ControlLengthSize + 4;
         used["CMSG_LEN(0)"] = numbers.ControlDataOffset;
         foreach (var length in AbiTests.ControlLengths) used[$"CMSG_SPACE({length})"] = numbers.ControlDataOffset + PlatformNumbers.Align(length, numbers.ControlAlignment);
+        AddKqueue(used, numbers == PlatformNumbers.FreeBsd ? KqueueAbi.FreeBsd : KqueueAbi.MacOS);
         return used;
+    }
+
+    private static void AddKqueue(Dictionary<string, long> used, KqueueAbi abi)
+    {
+        foreach (var constant in typeof(Kqueue).GetFields(BindingFlags.Static | BindingFlags.NonPublic))
+            if (!constant.Name.StartsWith('F')) // F_SETFD, FD_CLOEXEC: fcntl.h's
+                used[constant.Name] = Convert.ToInt64(constant.GetRawConstantValue(), System.Globalization.CultureInfo.InvariantCulture);
+        used["EVFILT_USER"] = abi.EVFILT_USER;
+        if (abi.EVFILT_EXCEPT != 0) used["EVFILT_EXCEPT"] = abi.EVFILT_EXCEPT;
+        else used.Remove("NOTE_OOB");
+        used["sizeof(struct kevent)"] = abi.EventSize;
+        // Where the fields are, from where they are written.
+        var e = new byte[abi.EventSize];
+        abi.Set(e, 0, 0x01010101, 0x0202, 0x0303, 0x04040404, 0x0606060606060606);
+        abi.SetData(e, 0, 0x0505050505050505);
+        string[] fields = ["ident", "filter", "flags", "fflags", "data", "udata"];
+        for (byte i = 0; i < fields.Length; i++) used[$"offsetof(struct kevent, {fields[i]})"] = Array.IndexOf(e, (byte)(i + 1));
     }
 
     [Test]
