@@ -52,7 +52,7 @@ internal sealed class SourceTreeTests
         "ForeignTime.cs", "VirtualTimeProvider.cs", "TimerAction.cs", "LoopTimeProvider.cs", "LoopTimer.cs",
         "CodecExtensions.cs",
         "SystemCalls.Messages.cs", "PinnedVectors.cs", "BatchHeaders.cs", "SideSource.cs",
-        "SocketAction.cs", "AsyncSocket.Datagrams.cs", "DatagramActions.cs", "DatagramBatch.cs", "AsyncSocket.Vectors.cs",
+        "SocketAction.cs", "AsyncSocket.Datagrams.cs", "DatagramActions.cs", "DatagramBatch.cs", "AsyncSocket.Vectors.cs", "AsyncSocket.Writers.cs",
         "AsyncSocket.Messages.cs", "ReceivedMessage.cs", "AsyncSocket.SendFile.cs", "AsyncSocket.Closed.cs", "HappyEyeballs.cs",
         "AsyncFd.cs", "FdSource.cs", "DescriptorStream.cs", "AsyncSocket.Adapters.cs",
         "AsyncPipeOptions.cs", "SocketPipe.cs", "SocketPipeReader.cs", "SocketPipeWriter.cs", "SignalReceiver.cs",
