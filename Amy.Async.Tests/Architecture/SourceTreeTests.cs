@@ -57,7 +57,7 @@ internal sealed class SourceTreeTests
         "AsyncFd.cs", "FdSource.cs", "DescriptorStream.cs", "AsyncSocket.Adapters.cs",
         "AsyncPipeOptions.cs", "SocketPipe.cs", "SocketPipeReader.cs", "SocketPipeWriter.cs", "SignalReceiver.cs",
         "Watchdog.cs", "EventLoop.Blocking.cs", "LoopBlockedEventArgs.cs", "WorkName.cs", "LoopMeter.cs", "LoopDeadline.cs",
-        "EventLoopGroup.cs", "AsyncSocket.Loops.cs", "SocketSource.Moving.cs", "EventLoop.Pinning.cs", "EventLoop.Metering.cs", "LeftOver.cs", "Abi.Extras.cs", "Libc.Extras.cs",
+        "EventLoopGroup.cs", "AsyncSocket.Loops.cs", "SocketSource.Moving.cs", "EventLoop.Pinning.cs", "EventLoop.Metering.cs", "LeftOver.cs", "PoolQueue.cs", "Abi.Extras.cs", "Libc.Extras.cs",
         "Operation.Blocking.cs", "DescriptorSource.Blocking.cs", "Affinity.cs", "SystemCalls.Threads.cs",
     ];
 
