@@ -72,7 +72,9 @@ internal sealed partial class LoopConnection : ConnectionContext, IDuplexPipe, I
         else _hangUp.ConfigureAwait(false).GetAwaiter().UnsafeOnCompleted(OnHangUp);
     }
 
-    public override void Abort(ConnectionAbortedException abortReason) => Shutdown(abortReason, abort: true);
+    // Kestrel gives no reason when it has seen the client's end.
+    public override void Abort(ConnectionAbortedException? abortReason) =>
+        Shutdown(abortReason ?? new ConnectionAbortedException("The connection was aborted, for no reason that was told."), abort: true);
 
     public override async ValueTask DisposeAsync()
     {

@@ -71,7 +71,8 @@ internal sealed class TransportLoops : IAsyncDisposable, IDisposable
     {
         Poller = given.Poller,
         ThreadName = given.ThreadName ?? "Amy.Async.Kestrel",
-        SpinDuration = given.SpinDuration,
+        // With one processor, a loop that polls keeps the thread pool, which is to answer, from it.
+        SpinDuration = Options.UnsafePreferInlineScheduling || Environment.ProcessorCount > 1 ? given.SpinDuration : TimeSpan.Zero,
         BlockedThreshold = given.BlockedThreshold,
         ThrowOnTaskWait = given.ThrowOnTaskWait,
         TimeProvider = given.TimeProvider,
