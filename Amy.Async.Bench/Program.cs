@@ -111,6 +111,23 @@ server.Hidden = true;
 server.SetAction(result => Guard(default, () => Worker.Serve(result.GetValue(pattern)!)));
 root.Subcommands.Add(server);
 
+var webRounds = new Option<int>("--rounds") { Description = "Interleaved rounds.", DefaultValueFactory = _ => 5 };
+var webMilliseconds = new Option<int>("--milliseconds") { Description = "Length of a round.", DefaultValueFactory = _ => 2_000 };
+var plot = new Option<string>("--plot") { Description = "The image file of requests per second, an SVG.", DefaultValueFactory = _ => "kestrel.svg" };
+AtLeast(webRounds, 1);
+AtLeast(webMilliseconds, 500, 20_000);
+var kestrel = new Command("kestrel", "Plain text, JSON and raw echo over Kestrel's own sockets and over Amy.Async, driven by wrk, h2load and a client in C.") { webRounds, webMilliseconds, plot };
+kestrel.SetAction((result, token) => Cancellable(token, () =>
+    Amy.Async.Bench.Kestrel.KestrelComparison.Run(Output(), result.GetValue(webRounds), result.GetValue(webMilliseconds), result.GetValue(plot), token)));
+root.Subcommands.Add(kestrel);
+
+var webTransport = new Option<string>("--transport") { Required = true };
+var inline = new Option<bool>("--inline");
+var web = new Command("web", "One row's web server, driven over standard input.") { webTransport, inline };
+web.Hidden = true;
+web.SetAction(result => Amy.Async.Bench.Kestrel.WebServer.Run(result.GetValue(webTransport)!, result.GetValue(inline)));
+root.Subcommands.Add(web);
+
 return root.Parse(args).Invoke();
 
 static IAnsiConsole Output()

@@ -442,4 +442,24 @@ internal sealed class DescriptorAndPipeRegressionTests
             input.AdvanceTo(result.Buffer.End);
         }
     });
+
+#if !AMY_NETSTANDARD
+    // The reading direction was taken for its receive before the hang-up's waiter ran, and making the Socket waited for it.
+    [Test]
+    public void Closed_WaiterAsksForTheSocket_WhileAReceiveWaits() => Run.OnLoop(async () =>
+    {
+        var (a, b) = await Pair.Async();
+        var receiving = b.ReceiveAsync(new byte[8]);
+        var closed = Ask();
+        async Task<int> Ask()
+        {
+            await b.ClosedAsync();
+            return b.Socket.Available;
+        }
+        a.Dispose();
+        Assert.That(await closed, Is.Zero);
+        Assert.That(await receiving, Is.Zero);
+        b.Dispose();
+    });
+#endif
 }

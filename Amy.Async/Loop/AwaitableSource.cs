@@ -39,9 +39,9 @@ internal class AwaitableSource(EventLoop loop, StateWord state) : Registration
         var read = (readiness & WakesReader) != 0;
         var write = (readiness & WakesWriter) != 0;
         var seen = Seen(readiness);
-        var any = State.Edge(read, write, seen, out var taken);
-        if (seen != 0) SignalSides(readiness);
-        if (!any) return;
+        // Before a direction is taken: what awaits a side runs here, and nothing that it asks for may wait for an Inside of ours.
+        if (seen != 0 && !State.Edge(read: false, write: false, seen, out _)) SignalSides(readiness);
+        if (!State.Edge(read, write, seen, out var taken)) return;
         (taken == Direction.Read ? Reader : Writer)!.Proceed();
         // The reader's continuation has run meanwhile and may have closed everything; Take sees that.
         if (taken == Direction.Read && write && State.Take(Direction.Write)) Writer!.Proceed();

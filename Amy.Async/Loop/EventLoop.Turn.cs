@@ -50,6 +50,7 @@ public sealed partial class EventLoop
 
     private void WaitAndDispatch()
     {
+        Pool.Flush();
         if (_now.ActiveSince != 0) EndActivity(); // listeners may post: before the queue is looked at
         if (_stopRequested || _fatal is not null) return;
         var timeout = _queue.HasWork ? 0 : TimeToNextTimer();
@@ -110,6 +111,7 @@ public sealed partial class EventLoop
         _spin.Served(events);
         for (var i = 0; i < events && _fatal is null; i++)
             if (_poller.Event(i, out var readiness) is AwaitableSource source) source.OnReady(readiness);
+        Pool.Flush();
     }
 
     // ---- running user code

@@ -149,6 +149,8 @@ public sealed partial class EventLoop : IDisposable, IAsyncDisposable
 
     internal PlainSweep Sweep { get; }
 
+    internal PoolQueue Pool { get; } = new();
+
     /// <summary>Loop only: an accept that waited has got its connection.</summary>
     internal void CountAccept() => _now.Accepts++;
 

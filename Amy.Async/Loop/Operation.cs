@@ -246,7 +246,8 @@ internal abstract partial class Operation : IThreadPoolWorkItem
                 ResumeElsewhere();
                 break;
             default:
-                Runtime.QueueToPool(this);
+                if (Loop.IsCurrent) Loop.Pool.Add(this);
+                else Runtime.QueueToPool(this);
                 break;
         }
     }
@@ -267,7 +268,7 @@ internal abstract partial class Operation : IThreadPoolWorkItem
         }
     }
 
-    private void ResumeHere()
+    internal void ResumeHere()
     {
         var (continuation, state, flow) = TakeContinuation();
         Run(continuation, state, flow);

@@ -1,0 +1,254 @@
+using System.Net;
+using System.Net.Security;
+using System.Net.Sockets;
+using System.Net.WebSockets;
+using System.Security.Authentication;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
+using System.Text;
+using Amy.Async.Kestrel.Tests.Protos;
+using Grpc.Core;
+using Grpc.Net.Client;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Connections;
+using Microsoft.AspNetCore.Connections.Features;
+using Microsoft.AspNetCore.Hosting;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Server.Kestrel.Core;
+using Microsoft.AspNetCore.SignalR;
+using Microsoft.AspNetCore.SignalR.Client;
+using Microsoft.Extensions.DependencyInjection;
+
+namespace Amy.Async.Kestrel.Tests;
+
+/// <summary>What Kestrel offers, over this transport, with the clients that people use.</summary>
+[TestFixture(false)]
+[TestFixture(true)]
+internal sealed class FeatureTests(bool inline)
+{
+    private static X509Certificate2 Certificate(string name)
+    {
+        using var key = RSA.Create(2048);
+        var request = new CertificateRequest("CN=" + name, key, HashAlgorithmName.SHA256, RSASignaturePadding.Pkcs1);
+        var names = new SubjectAlternativeNameBuilder();
+        names.AddDnsName(name);
+        request.CertificateExtensions.Add(names.Build());
+        using var made = request.CreateSelfSigned(DateTimeOffset.UtcNow.AddDays(-1), DateTimeOffset.UtcNow.AddDays(1));
+        return X509CertificateLoader.LoadPkcs12(made.Export(X509ContentType.Pfx), null);
+    }
+
+    [Test]
+    public async Task Https_WithSni_GivesEachNameItsCertificate_AndSpeaksBothVersions()
+    {
+        using var one = Certificate("one.test");
+        using var two = Certificate("two.test");
+        await using var server = await Server.Start(inline, application => application.MapGet("/", (HttpContext context) => context.Request.Protocol),
+            listen => listen.UseHttps(https => https.ServerCertificateSelector = (_, name) => name == "two.test" ? two : one));
+        foreach (var (name, version) in new[] { ("one.test", HttpVersion.Version11), ("two.test", HttpVersion.Version20) })
+        {
+            string? subject = null;
+            using var handler = new SocketsHttpHandler
+            {
+                ConnectCallback = async (_, token) =>
+                {
+                    var socket = new Socket(SocketType.Stream, ProtocolType.Tcp);
+                    await socket.ConnectAsync(server.EndPoint, token);
+                    return new NetworkStream(socket, ownsSocket: true);
+                },
+                SslOptions = new SslClientAuthenticationOptions
+                {
+                    RemoteCertificateValidationCallback = (_, certificate, _, _) =>
+                    {
+                        subject = certificate!.Subject;
+                        return subject.EndsWith(".test", StringComparison.Ordinal); // made by this test, and signed by itself
+                    },
+                },
+            };
+            using var client = new HttpClient(handler) { DefaultRequestVersion = version, DefaultVersionPolicy = HttpVersionPolicy.RequestVersionExact };
+            Assert.That(await client.GetStringAsync(new Uri($"https://{name}/")).Within(), Is.EqualTo("HTTP/" + (version.Major == 2 ? "2" : "1.1")));
+            Assert.That(subject, Is.EqualTo("CN=" + name));
+        }
+        Assert.That(server.Log.Faults, Is.Empty);
+    }
+
+    [Test]
+    public async Task WebSocket_Echoes()
+    {
+        await using var server = await Server.Start(inline, application =>
+        {
+            application.UseWebSockets();
+            application.Map("/ws", async (HttpContext context) =>
+            {
+                using var socket = await context.WebSockets.AcceptWebSocketAsync();
+                var buffer = new byte[65536];
+                while (true)
+                {
+                    var got = await socket.ReceiveAsync(buffer.AsMemory(), default);
+                    if (got.MessageType == WebSocketMessageType.Close) break;
+                    await socket.SendAsync(buffer.AsMemory(0, got.Count), got.MessageType, got.EndOfMessage, default);
+                }
+                await socket.CloseAsync(WebSocketCloseStatus.NormalClosure, null, default);
+            });
+        });
+        using var client = new ClientWebSocket();
+        await client.ConnectAsync(server.Address("/ws", "ws"), default).Within();
+        var answer = new byte[100_000];
+        foreach (var size in new[] { 1, 100, 5000, 60_000 })
+        {
+            var message = new byte[size];
+            Random.Shared.NextBytes(message);
+            await client.SendAsync(message, WebSocketMessageType.Binary, true, default).Within();
+            var count = 0;
+            ValueWebSocketReceiveResult got;
+            do count += (got = await client.ReceiveAsync(answer.AsMemory(count), default).AsTask().Within()).Count;
+            while (!got.EndOfMessage);
+            Assert.That(answer.AsSpan(0, count).SequenceEqual(message));
+        }
+        await client.CloseAsync(WebSocketCloseStatus.NormalClosure, null, default).Within();
+    }
+
+    private sealed class EchoService : Echo.EchoBase
+    {
+        public override Task<EchoMessage> Once(EchoMessage request, ServerCallContext context) => Task.FromResult(request);
+
+        public override async Task Both(IAsyncStreamReader<EchoMessage> requestStream, IServerStreamWriter<EchoMessage> responseStream, ServerCallContext context)
+        {
+            await foreach (var message in requestStream.ReadAllAsync()) await responseStream.WriteAsync(message);
+        }
+    }
+
+    [Test]
+    public async Task Grpc_CallsAndStreams_AreAnswered()
+    {
+        await using var server = await Server.Start(inline, application => application.MapGrpcService<EchoService>(), listen => listen.Protocols = HttpProtocols.Http2,
+            build: builder => builder.Services.AddGrpc());
+        using var channel = GrpcChannel.ForAddress(server.Address());
+        var client = new Echo.EchoClient(channel);
+        Assert.That((await client.OnceAsync(new EchoMessage { Text = "hello" }).ResponseAsync.Within()).Text, Is.EqualTo("hello"));
+        using var both = client.Both();
+        for (var i = 0; i < 50; i++)
+        {
+            await both.RequestStream.WriteAsync(new EchoMessage { Text = i.ToString(System.Globalization.CultureInfo.InvariantCulture) }).Within();
+            Assert.That(await both.ResponseStream.MoveNext(default).Within());
+            Assert.That(both.ResponseStream.Current.Text, Is.EqualTo(i.ToString(System.Globalization.CultureInfo.InvariantCulture)));
+        }
+        await both.RequestStream.CompleteAsync().Within();
+        Assert.That(await both.ResponseStream.MoveNext(default).Within(), Is.False);
+    }
+
+    private sealed class EchoHub : Hub
+    {
+        public string Echo(string text) => text;
+
+        public Task Shout(string text) => Clients.All.SendAsync("heard", text);
+    }
+
+    [Test]
+    public async Task SignalR_InvokesAndBroadcasts()
+    {
+        await using var server = await Server.Start(inline, application => application.MapHub<EchoHub>("/hub"), build: builder => builder.Services.AddSignalR());
+        await using var client = new HubConnectionBuilder().WithUrl(server.Address("/hub")).Build();
+        var heard = new TaskCompletionSource<string>();
+        client.On<string>("heard", heard.SetResult);
+        await client.StartAsync().Within();
+        Assert.That(await client.InvokeAsync<string>("Echo", "hello").Within(), Is.EqualTo("hello"));
+        await client.InvokeAsync("Shout", "all").Within();
+        Assert.That(await heard.Task.Within(), Is.EqualTo("all"));
+    }
+
+    [Test]
+    public async Task ConnectionMiddleware_SeesEveryConnection()
+    {
+        var seen = 0;
+        await using var server = await Server.Start(inline, application => application.MapGet("/", () => "hello"), listen => listen.Use(next => async connection =>
+        {
+            Interlocked.Increment(ref seen);
+            Assert.That(connection.Features.Get<IConnectionSocketFeature>(), Is.Not.Null);
+            await next(connection);
+        }));
+        for (var i = 0; i < 3; i++)
+        {
+            using var client = new HttpClient();
+            Assert.That(await client.GetStringAsync(server.Address()).Within(), Is.EqualTo("hello"));
+        }
+        Assert.That(seen, Is.EqualTo(3));
+    }
+
+    [Test]
+    public async Task UnixSocket_IsServed_AndItsFileRemoved()
+    {
+        var path = Path.Combine(Path.GetTempPath(), "amy-" + Guid.NewGuid().ToString("N")[..12]);
+        await using (await Server.Start(inline, application => application.MapGet("/", () => "hello"), kestrel: options => options.ListenUnixSocket(path)))
+        {
+            using var handler = new SocketsHttpHandler
+            {
+                ConnectCallback = async (_, token) =>
+                {
+                    var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+                    await socket.ConnectAsync(new UnixDomainSocketEndPoint(path), token);
+                    return new NetworkStream(socket, ownsSocket: true);
+                },
+            };
+            using var client = new HttpClient(handler);
+            Assert.That(await client.GetStringAsync(new Uri("http://localhost/")).Within(), Is.EqualTo("hello"));
+        }
+        Assert.That(File.Exists(path), Is.False);
+    }
+
+    [Test]
+    public async Task InheritedDescriptor_IsServed()
+    {
+        using var listener = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        listener.Bind(new IPEndPoint(IPAddress.Loopback, 0)); // and not listening yet
+        var port = ((IPEndPoint)listener.LocalEndPoint!).Port;
+        var descriptor = (ulong)listener.SafeHandle.DangerousGetHandle();
+        listener.SafeHandle.SetHandleAsInvalid(); // given away
+        await using var server = await Server.Start(inline, application => application.MapGet("/", () => "hello"), kestrel: options => options.ListenHandle(descriptor));
+        using var client = new HttpClient();
+        Assert.That(await client.GetStringAsync(new Uri($"http://127.0.0.1:{port}/")).Within(), Is.EqualTo("hello"));
+    }
+
+    [Test]
+    public async Task AddressInUse_IsToldAsKestrelTellsIt([Values] bool reusePort)
+    {
+        await using var server = await Server.Start(inline, _ => { });
+        var failure = await Limits.Throws<IOException>(() => Server.Start(inline, _ => { }, transport: options => options.ReusePort = reusePort,
+            kestrel: options => options.Listen(server.EndPoint)));
+        Assert.That(failure.InnerException, Is.InstanceOf<AddressInUseException>());
+    }
+
+    [Test]
+    public async Task ReusePort_ServesOnEveryLoop()
+    {
+        var loops = new System.Collections.Concurrent.ConcurrentDictionary<EventLoop, int>();
+        await using var server = await Server.Raw(inline: true, async connection =>
+        {
+            var read = await connection.Transport.Input.ReadAsync();
+            loops[EventLoop.Current!] = 1;
+            connection.Transport.Input.AdvanceTo(read.Buffer.End);
+            await connection.Transport.Output.WriteAsync(new byte[1]);
+        }, options => options.ReusePort = true);
+        for (var i = 0; i < 200 && loops.Count < 2; i++) // by a hash: sooner or later
+        {
+            using var socket = await server.Connect();
+            Thread.Yield();
+            await socket.SendAsync(new byte[1]);
+            await socket.ReceiveAsync(new byte[1]).Within();
+        }
+        Assert.That(loops, Has.Count.EqualTo(2));
+    }
+
+    [Test]
+    public async Task ConnectionFactory_ConnectsFromTheSameLoops()
+    {
+        await using var server = await Server.Raw(inline, RawTests.Echo);
+        var factory = server.Services.GetRequiredService<IConnectionFactory>();
+        await using var connection = await factory.ConnectAsync(server.EndPoint);
+        await connection.Transport.Output.WriteAsync(Encoding.ASCII.GetBytes("hello"));
+        var read = await connection.Transport.Input.ReadAtLeastAsync(5).AsTask().Within();
+        Assert.That(Encoding.ASCII.GetString(read.Buffer), Is.EqualTo("hello"));
+        connection.Transport.Input.AdvanceTo(read.Buffer.End);
+        var failure = await Limits.Throws<SocketException>(async () => await factory.ConnectAsync(new IPEndPoint(IPAddress.Loopback, 1)));
+        Assert.That(failure.SocketErrorCode, Is.EqualTo(SocketError.ConnectionRefused));
+    }
+}

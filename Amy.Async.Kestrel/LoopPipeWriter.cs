@@ -1,0 +1,402 @@
+using System.Buffers;
+using System.IO.Pipelines;
+using System.Threading.Tasks.Sources;
+
+namespace Amy.Async.Kestrel;
+
+/// <summary>
+/// The application's writing side of a connection: a flush sends, on the thread that flushes. What the kernel does not take
+/// at once is sent on by the loop, and a flush waits for it only beyond the threshold.
+/// </summary>
+/// <remarks>
+/// While nothing is being sent on (<c>_sending</c> is false), everything belongs to the writing thread, and there is no lock
+/// on the way of a message. When the kernel's buffer is full, the buffers that were flushed change hands: they are in flight,
+/// and what is flushed meanwhile is queued behind them. Both, and what the two sides tell each other, are guarded by the lock.
+/// </remarks>
+internal sealed class LoopPipeWriter : PipeWriter, IValueTaskSource<FlushResult>, IThreadPoolWorkItem
+{
+    private static readonly Action<object?> s_tokenCancelled = static writer => ((LoopPipeWriter)writer!).OnTokenCancelled();
+
+    private readonly LoopConnection _connection;
+    private readonly AsyncSocket _socket;
+    private readonly LoopMemory _memory;
+    private readonly long _pauseAbove;
+    private readonly long _resumeAt;
+    private readonly Lock _lock = new();
+    private readonly Action _onSent;
+
+    // The writing thread's.
+    private Segment? _head;
+    private Segment? _tail;
+    private Segment? _spare; // an object to be used again
+    private long _unflushed;
+    private bool _completed;
+
+    private volatile bool _sending; // set by the writing thread, cleared under the lock by whoever has sent all
+
+    // Guarded by the lock.
+    private Segment? _inFlight;
+    private long _inFlightBytes;
+    private Segment? _queued;
+    private Segment? _queuedLast;
+    private long _queuedBytes;
+    private bool _waiting; // a flush waits
+    private bool _cancelFlush; // the next flush is cancelled
+    private bool _ended; // the connection was told that all is sent
+
+    private ValueTask<long> _send; // the one in progress
+    private CancellationToken _token;
+    private CancellationTokenRegistration _registration;
+    private ManualResetValueTaskSourceCore<FlushResult> _flush; // mutable struct
+
+    internal LoopPipeWriter(LoopConnection connection, AsyncSocket socket, LoopMemory memory, long? maxBufferSize)
+    {
+        _connection = connection;
+        _socket = socket;
+        _memory = memory;
+        _pauseAbove = maxBufferSize ?? long.MaxValue;
+        _resumeAt = _pauseAbove / 2;
+        _onSent = OnSent;
+    }
+
+    public override bool CanGetUnflushedBytes => true;
+
+    public override long UnflushedBytes => _unflushed;
+
+    public override Memory<byte> GetMemory(int sizeHint = 0)
+    {
+        if (_completed) throw Completed();
+        ArgumentOutOfRangeException.ThrowIfNegative(sizeHint);
+        if (_tail is { } last && last.FreeLength >= Math.Max(sizeHint, 1)) return last.Free;
+        var segment = _spare ?? new Segment();
+        segment.Rent(_memory, Math.Max(sizeHint, 1));
+        _spare = null;
+        if (_tail is null) _head = segment;
+        else _tail.Append(segment);
+        _tail = segment;
+        return segment.Free;
+    }
+
+    public override Span<byte> GetSpan(int sizeHint = 0) => GetMemory(sizeHint).Span;
+
+    public override void Advance(int bytes)
+    {
+        if (_completed) throw Completed();
+        if (bytes < 0 || bytes > (_tail?.FreeLength ?? 0)) throw new ArgumentOutOfRangeException(nameof(bytes), bytes, "More than the memory that was given.");
+        if (bytes == 0) return;
+        _tail!.Grow(bytes);
+        _unflushed += bytes;
+    }
+
+    public override ValueTask<FlushResult> FlushAsync(CancellationToken cancellationToken = default)
+    {
+        if (_completed) throw Completed();
+        if (cancellationToken.IsCancellationRequested) return ValueTask.FromCanceled<FlushResult>(cancellationToken);
+        if (_connection.ShutdownReason is not null)
+        {
+            Drop();
+            return new ValueTask<FlushResult>(new FlushResult(TakeCancel(), isCompleted: true));
+        }
+        if (_unflushed > 0) Send();
+        if (!_sending) return new ValueTask<FlushResult>(new FlushResult(TakeCancel(), _connection.ShutdownReason is not null));
+        return WaitForRoom(cancellationToken);
+    }
+
+    /// <summary>What the kernel takes at once goes there without a copy.</summary>
+    public override ValueTask<FlushResult> WriteAsync(ReadOnlyMemory<byte> source, CancellationToken cancellationToken = default)
+    {
+        if (_completed) throw Completed();
+        if (cancellationToken.IsCancellationRequested) return ValueTask.FromCanceled<FlushResult>(cancellationToken);
+        if (!_sending && _unflushed == 0 && !source.IsEmpty && _connection.ShutdownReason is null)
+        {
+            try
+            {
+                _socket.TrySend(source.Span, out var sent);
+                if (sent == source.Length) return new ValueTask<FlushResult>(new FlushResult(TakeCancel(), isCompleted: false));
+                source = source[sent..];
+            }
+            catch (Exception e)
+            {
+                _connection.OnSendFailed(e);
+                return new ValueTask<FlushResult>(new FlushResult(TakeCancel(), isCompleted: true));
+            }
+        }
+        this.Write(source.Span);
+        return FlushAsync(cancellationToken);
+    }
+
+    public override void CancelPendingFlush()
+    {
+        lock (_lock)
+        {
+            if (!_waiting)
+            {
+                _cancelFlush = true;
+                return;
+            }
+            _waiting = false;
+        }
+        Schedule(Outcome.Cancelled);
+    }
+
+    /// <summary>The peer sees the end of the stream when all is sent; or a reset, if this is for a failure.</summary>
+    public override void Complete(Exception? exception = null)
+    {
+        if (_completed) return;
+        if (exception is not null) _connection.OnApplicationFailed(exception);
+        if (_unflushed > 0 && _connection.ShutdownReason is null) Send();
+        Drop();
+        lock (_lock)
+        {
+            _completed = true;
+            if (_sending) return; // whoever has sent all goes on
+        }
+        End();
+    }
+
+    // ---- sending: the writing thread
+
+    private void Send()
+    {
+        var (first, last, bytes) = (_head!, _tail!, _unflushed);
+        _head = _tail = null;
+        _unflushed = 0;
+        if (_sending)
+        {
+            lock (_lock)
+            {
+                if (_sending) // not ended meanwhile
+                {
+                    if (_queuedLast is null) _queued = first;
+                    else _queuedLast.Append(first);
+                    _queuedLast = last;
+                    _queuedBytes += bytes;
+                    return;
+                }
+            }
+        }
+        if (TrySend(first, last)) Release(first);
+        else
+        {
+            _inFlight = first;
+            _inFlightBytes = bytes;
+            _sending = true;
+            Hook();
+        }
+    }
+
+    /// <summary>Sends. True: it has ended, for good or bad; false: it goes on (<c>_send</c>).</summary>
+    private bool TrySend(Segment first, Segment last)
+    {
+        try
+        {
+            if (first == last)
+            {
+                var sending = _socket.SendAsync(first.Memory);
+                if (sending.IsCompletedSuccessfully)
+                {
+                    _ = sending.Result;
+                    return true;
+                }
+                return TryEnd(Widen(sending));
+            }
+            return TryEnd(_socket.SendAsync(new ReadOnlySequence<byte>(first, 0, last, last.End)));
+        }
+        catch (Exception e)
+        {
+            _connection.OnSendFailed(e);
+            return true;
+        }
+    }
+
+    private static async ValueTask<long> Widen(ValueTask<int> sending) => await sending.ConfigureAwait(false);
+
+    private bool TryEnd(ValueTask<long> sending)
+    {
+        if (sending.IsCompleted)
+        {
+            sending.GetAwaiter().GetResult();
+            return true;
+        }
+        _send = sending;
+        return false;
+    }
+
+    private void Hook() => _send.ConfigureAwait(false).GetAwaiter().UnsafeOnCompleted(_onSent);
+
+    // ---- sending on: the loop's thread or the pool's
+
+    private void OnSent()
+    {
+        var sending = _send;
+        _send = default;
+        if (_connection.ShutdownReason is null) // else without an exception thrown and caught
+        {
+            try
+            {
+                sending.GetAwaiter().GetResult();
+            }
+            catch (Exception e)
+            {
+                _connection.OnSendFailed(e);
+            }
+        }
+        while (true)
+        {
+            ReleaseInFlight();
+            bool resume, end;
+            Segment? next, last;
+            lock (_lock)
+            {
+                (next, last) = (_queued, _queuedLast);
+                _inFlight = next;
+                _inFlightBytes = _queuedBytes;
+                _queued = _queuedLast = null;
+                _queuedBytes = 0;
+                var failed = _connection.ShutdownReason is not null;
+                if (failed && next is not null) continue; // given back, not sent
+                if (next is null) _sending = false;
+                resume = _waiting && (failed || _inFlightBytes <= _resumeAt);
+                if (resume) _waiting = false;
+                end = next is null && _completed;
+            }
+            if (resume) Schedule(Outcome.Room);
+            if (end) End();
+            if (next is null) return;
+            if (TrySend(next, last!)) continue;
+            Hook();
+            return;
+        }
+    }
+
+    private void ReleaseInFlight()
+    {
+        for (var segment = _inFlight; segment is not null;)
+        {
+            var next = segment.NextSegment;
+            segment.Release(_memory);
+            segment = next;
+        }
+        _inFlight = null;
+    }
+
+    private void End()
+    {
+        lock (_lock)
+        {
+            if (_ended) return;
+            _ended = true;
+        }
+        _connection.OnOutputEnded();
+    }
+
+    // ---- a flush that waits
+
+    private ValueTask<FlushResult> WaitForRoom(CancellationToken token)
+    {
+        lock (_lock)
+        {
+            if (_cancelFlush || !_sending || _inFlightBytes + _queuedBytes <= _pauseAbove)
+            {
+                var cancelled = _cancelFlush;
+                _cancelFlush = false;
+                return new ValueTask<FlushResult>(new FlushResult(cancelled, _connection.ShutdownReason is not null));
+            }
+            if (_waiting) throw new InvalidOperationException("Another flush of this pipe is in progress.");
+            _flush.Reset();
+            _waiting = true;
+        }
+        _connection.OnPaused();
+        if (token.CanBeCanceled)
+        {
+            _token = token;
+            _registration = token.UnsafeRegister(s_tokenCancelled, this);
+        }
+        return new ValueTask<FlushResult>(this, _flush.Version);
+    }
+
+    private bool TakeCancel()
+    {
+        if (!Volatile.Read(ref _cancelFlush)) return false;
+        lock (_lock)
+        {
+            var cancelled = _cancelFlush;
+            _cancelFlush = false;
+            return cancelled;
+        }
+    }
+
+    private void OnTokenCancelled()
+    {
+        lock (_lock)
+        {
+            if (!_waiting) return;
+            _waiting = false;
+        }
+        Schedule(Outcome.TokenCancelled);
+    }
+
+    private enum Outcome : byte
+    {
+        Room,
+        Cancelled,
+        TokenCancelled,
+    }
+
+    private Outcome _outcome; // of the flush that is about to be completed, which is one at a time
+
+    // Not on the loop unless the application is at home there; never under the caller's feet when it cancels.
+    private void Schedule(Outcome outcome)
+    {
+        _outcome = outcome;
+        if (outcome == Outcome.Room && (_connection.IsInline || !_memory.Loop.IsCurrent)) CompleteFlush();
+        else ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
+    }
+
+    void IThreadPoolWorkItem.Execute() => CompleteFlush();
+
+    private void CompleteFlush()
+    {
+        if (SynchronizationContext.Current is not null) SynchronizationContext.SetSynchronizationContext(null); // the loop sets its own again
+        if (_outcome == Outcome.TokenCancelled) _flush.SetException(new OperationCanceledException(_token));
+        else _flush.SetResult(new FlushResult(_outcome == Outcome.Cancelled, _connection.ShutdownReason is not null));
+    }
+
+    FlushResult IValueTaskSource<FlushResult>.GetResult(short token)
+    {
+        if (_flush.GetStatus(token) != ValueTaskSourceStatus.Pending && _token.CanBeCanceled)
+        {
+            _registration.Dispose(); // none of this flush's may reach the next
+            _registration = default;
+            _token = default;
+        }
+        return _flush.GetResult(token);
+    }
+
+    ValueTaskSourceStatus IValueTaskSource<FlushResult>.GetStatus(short token) => _flush.GetStatus(token);
+
+    void IValueTaskSource<FlushResult>.OnCompleted(Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
+        _flush.OnCompleted(continuation, state, token, flags & ~ValueTaskSourceOnCompletedFlags.UseSchedulingContext);
+
+    // ---- buffers: the writing thread
+
+    private void Drop()
+    {
+        if (_head is not null) Release(_head);
+        _head = _tail = null;
+        _unflushed = 0;
+    }
+
+    private void Release(Segment first)
+    {
+        for (Segment? segment = first; segment is not null;)
+        {
+            var next = segment.NextSegment;
+            segment.Release(_memory);
+            _spare = segment;
+            segment = next;
+        }
+    }
+
+    private static InvalidOperationException Completed() => new("The writer is completed.");
+}
