@@ -8,7 +8,8 @@ namespace Amy.Async.Tests.Loop;
 /// </summary>
 /// <remarks>
 /// Two writes may stay in a store buffer until the writer's next fence or interlocked access: what is added to the queue, and
-/// the request to stop.
+/// the request to stop. The steps of the queue's mark are told apart only where the loop never sleeps: elsewhere it looks at the
+/// queue itself before it waits.
 /// </remarks>
 [TestFixture]
 internal sealed class WakeExplorationTests
@@ -30,10 +31,12 @@ internal sealed class WakeExplorationTests
         LoopClosesWithoutWaitingForWakers,
         LoopEmptiesTheQueueThenClosesIt,
         PosterLeavesWhatCameLate,
+        LoopCountsThenTakesTheMarkAway,
+        PosterMarksOnlyWhatItHasNotAddedYet,
     }
 
     /// <summary>What is explored.</summary>
-    internal readonly record struct Setting(bool Stop, bool Spawn = false, bool OneItemATurn = false, bool Spins = false, bool OldKernel = false);
+    internal readonly record struct Setting(bool Stop, bool Spawn = false, bool OneItemATurn = false, bool Spins = false, bool OldKernel = false, bool NeverSleeps = false);
 
     private struct Waker
     {
@@ -88,6 +91,9 @@ internal sealed class WakeExplorationTests
             yield return new Setting(Stop: true, OldKernel: oldKernel);
         }
         yield return new Setting(Stop: true, Spins: true);
+        yield return new Setting(Stop: false, NeverSleeps: true); // it has the mark alone to go by
+        yield return new Setting(Stop: true, NeverSleeps: true);
+        yield return new Setting(Stop: false, NeverSleeps: true, OneItemATurn: true);
         yield return new Setting(Stop: true, Spawn: true);
         yield return new Setting(Stop: true, Spawn: true, OneItemATurn: true);
     }
@@ -113,9 +119,12 @@ internal sealed class WakeExplorationTests
     [TestCase(Bug.LoopClosesWithoutWaitingForWakers, true)]
     [TestCase(Bug.LoopEmptiesTheQueueThenClosesIt, true)]
     [TestCase(Bug.PosterLeavesWhatCameLate, true)]
+    [TestCase(Bug.LoopCountsThenTakesTheMarkAway, false)]
+    [TestCase(Bug.PosterMarksOnlyWhatItHasNotAddedYet, false)]
     public void SeededBug_IsFound(Bug bug, bool stop)
     {
-        var found = Assert.Throws<BrokenPromiseException>(() => Explore(bug, new Setting(stop)));
+        var ofTheMark = bug is Bug.LoopCountsThenTakesTheMarkAway or Bug.PosterMarksOnlyWhatItHasNotAddedYet;
+        var found = Assert.Throws<BrokenPromiseException>(() => Explore(bug, new Setting(stop, NeverSleeps: ofTheMark)));
         TestContext.Out.WriteLine(found!.Message);
     }
 
@@ -153,13 +162,23 @@ internal sealed class WakeExplorationTests
                 Flush(ref w, ref me); // the next add's own order, without a fence
                 me.Buffered = (byte)(number * 2 - 1 + me.Posts);
                 Accept(ref w, me.Buffered);
+                if (_bug == Bug.PosterMarksOnlyWhatItHasNotAddedYet) w.QueueMarked = true;
                 me.At = 20;
                 return true;
             case 20:
                 if (_bug != Bug.PosterLooksAtTheFlagWithoutAFence) Flush(ref w, ref me);
-                me.At = 24;
+                me.At = (byte)(_bug == Bug.PosterMarksOnlyWhatItHasNotAddedYet ? 21 : 24);
                 return true;
             case 24:
+                if (_setting.NeverSleeps && !w.QueueMarked)
+                {
+                    me.At = 25;
+                    return true;
+                }
+                w.QueueMarked = true;
+                me.At = 21;
+                return true;
+            case 25:
                 w.QueueMarked = true;
                 me.At = 21;
                 return true;
@@ -312,7 +331,13 @@ internal sealed class WakeExplorationTests
                 w.Loop = (sbyte)(w.QueueMarked ? 4 : 5);
                 return true;
             case 4:
-                CountItems(ref w);
+                if (_bug == Bug.LoopCountsThenTakesTheMarkAway) CountItems(ref w);
+                else w.QueueMarked = false;
+                w.Loop = 30;
+                return _setting.NeverSleeps || StepLoop(ref w);
+            case 30:
+                if (_bug == Bug.LoopCountsThenTakesTheMarkAway) w.QueueMarked = false;
+                else CountItems(ref w);
                 w.Loop = 3;
                 return true;
             case 3:
@@ -322,7 +347,7 @@ internal sealed class WakeExplorationTests
                 w.Loop = (sbyte)(w.Stop ? 0 : 6);
                 return true;
             case 6:
-                w.Loop = (sbyte)(w.QueueMarked ? 7 : _bug == Bug.LoopClearsTheFlagAfterItsLastLook ? 11 : _bug == Bug.LoopLooksAgainBeforeItSaysSo ? 18 : _setting.Spins ? 8 : 12);
+                w.Loop = (sbyte)(w.QueueMarked ? 7 : _bug == Bug.LoopClearsTheFlagAfterItsLastLook ? 11 : _bug == Bug.LoopLooksAgainBeforeItSaysSo ? 18 : _setting.Spins || _setting.NeverSleeps ? 8 : 12);
                 return true;
             case 7:
                 Collect(ref w);
@@ -331,6 +356,10 @@ internal sealed class WakeExplorationTests
             case 8: // SpinThenWait
                 Collect(ref w);
                 w.Loop = (sbyte)(w.Woken ? 15 : 9);
+                return true;
+            case 9 when _setting.NeverSleeps: // until there is a reason to go on
+                if (!w.QueueMarked && !w.Stop && !w.Edge && !w.Arrived) return false;
+                w.Loop = 0;
                 return true;
             case 9:
                 w.Loop = (sbyte)(w.QueueMarked ? 0 : 10);
@@ -389,7 +418,11 @@ internal sealed class WakeExplorationTests
                 else w.Loop = 21;
                 return true;
             case 21:
-                if (w.QueueMarked) CountItems(ref w);
+                w.QueueMarked = false;
+                w.Loop = 25;
+                return _setting.NeverSleeps || StepLoop(ref w);
+            case 25:
+                CountItems(ref w);
                 w.Loop = 22;
                 return true;
             case 22:
@@ -417,12 +450,13 @@ internal sealed class WakeExplorationTests
         }
     }
 
-    // The mark goes first; what is added in between is counted, and marked again for nothing.
+    private int MostItems => _setting.OneItemATurn ? 1 : 100;
+
+    // The mark has been taken away before: what was added in between is counted, and marked again for nothing.
     private void CountItems(ref World w)
     {
-        var most = _setting.OneItemATurn ? 1 : 100;
-        w.Left = (sbyte)Math.Min(w.Queue.Count, most);
-        w.QueueMarked = w.Queue.Count > most;
+        w.Left = (sbyte)Math.Min(w.Queue.Count, MostItems);
+        w.QueueMarked |= w.Queue.Count > MostItems;
     }
 
     private void RunOne(ref World w, sbyte next)
@@ -459,6 +493,6 @@ internal sealed class WakeExplorationTests
     {
         if (w.First.Posts != PostsOf(1) || w.Second.Posts != PostsOf(2)) throw new BrokenPromiseException("A poster hangs.");
         if (w.Ran != w.Accepted) throw new BrokenPromiseException("An accepted item never runs.");
-        if (w.Loop != (_setting.Stop ? End : (sbyte)13)) throw new BrokenPromiseException(_setting.Stop ? "The loop does not stop." : "The loop hangs.");
+        if (w.Loop != (_setting.Stop ? End : _setting.NeverSleeps ? (sbyte)9 : (sbyte)13)) throw new BrokenPromiseException(_setting.Stop ? "The loop does not stop." : "The loop hangs.");
     }
 }

@@ -157,7 +157,8 @@ internal struct StateWord
     /// <param name="d">The direction.</param>
     /// <param name="force">Try even if drained.</param>
     /// <param name="defer">Do not try, even if ready (the turn's budget is used up): Ready stays, <see cref="Arm"/> ignores it.</param>
-    internal BeginResult Begin(Direction d, bool force = false, bool defer = false)
+    /// <param name="keep">A result that nobody has awaited stays: Busy.</param>
+    internal BeginResult Begin(Direction d, bool force = false, bool defer = false, bool keep = false)
     {
         while (true)
         {
@@ -167,7 +168,7 @@ internal struct StateWord
             var next = bits;
             if ((flags & Busy) != 0)
             {
-                if ((flags & (Done | Awaited)) != Done) return BeginResult.Busy;
+                if (keep || (flags & (Done | Awaited)) != Done) return BeginResult.Busy;
                 next = NextVersion(next, d) & ~(Done << Shift(d)); // completed, never awaited: its ValueTask is stale now
             }
             var attempt = !defer && (force || (flags & Ready) != 0);

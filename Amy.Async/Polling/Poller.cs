@@ -101,7 +101,7 @@ public sealed class Poller : IDisposable
 
     internal PollerSignals Signals { get; }
 
-    /// <summary>Whether the waiting thread is in the kernel, or will be in a moment; for tests.</summary>
+    /// <summary>Whether the waiting thread is in the kernel, or will be in a moment.</summary>
     internal bool IsSleeping => _wake.IsSleeping;
 
     internal long WakesWritten => Interlocked.Read(ref _wakesWritten);

@@ -49,8 +49,9 @@ public sealed partial class AsyncSocket
     /// <returns>The socket, attached to the target. It comes at once, on the calling thread: <c>await target.SwitchTo()</c> follows
     /// it.</returns>
     /// <remarks>Time-outs, counts and the <see cref="Socket"/>, if there is one, go along. Streams and pipes over this object end
-    /// with it: move first. The result of a receive that has ended but was not awaited is lost: await it first.</remarks>
-    /// <exception cref="InvalidOperationException">An operation is in progress. Nothing has happened.</exception>
+    /// with it: move first.</remarks>
+    /// <exception cref="InvalidOperationException">An operation is in progress, or one that had to wait has ended, but was not
+    /// awaited: its result would be lost. Nothing has happened.</exception>
     /// <exception cref="ObjectDisposedException">Disposed; or one of the loops has stopped: then nothing has happened.</exception>
     public ValueTask<AsyncSocket> MoveToAsync(EventLoop target)
     {

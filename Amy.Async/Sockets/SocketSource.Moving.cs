@@ -35,10 +35,10 @@ internal sealed partial class SocketSource
         bool disposed;
         lock (this)
         {
-            BeginTry(Direction.Read);
+            BeginMove(Direction.Read);
             try
             {
-                BeginTry(Direction.Write);
+                BeginMove(Direction.Write);
             }
             catch
             {
@@ -70,5 +70,14 @@ internal sealed partial class SocketSource
         if (!disposed) return moved;
         moved.Close();
         throw new ObjectDisposedException(ObjectName);
+    }
+
+    private void BeginMove(Direction direction)
+    {
+        var result = State.Begin(direction, force: true, keep: true);
+        if (result == StateWord.BeginResult.Attempt) return;
+        if (result == StateWord.BeginResult.Busy && State.IsDone(direction, State.Version(direction)) == true)
+            throw new InvalidOperationException($"The last {(direction == Direction.Read ? "reading" : "writing")} operation of this {ObjectName} has ended, but its result was not fetched and would be lost. Await it, then move.");
+        throw CannotBegin(direction, result);
     }
 }
