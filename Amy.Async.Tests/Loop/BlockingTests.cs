@@ -271,7 +271,11 @@ internal sealed class BlockingTests
     {
         using var loop = EventLoop.Start(s_throwing);
         var monitor = new object();
+#if NET9_0_OR_GREATER
         var @lock = new Lock();
+#else
+        var @lock = new object(); // a second monitor
+#endif
         using var held = new ManualResetEventSlim();
         using var release = new ManualResetEvent(false);
         SynchronousWaitEventArgs? report = null;
