@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Reflection;
 using System.Runtime.InteropServices;
+using System.Runtime.Versioning;
 using NUnit.Framework.Api;
 using NUnit.Framework.Interfaces;
 using NUnit.Framework.Internal;
@@ -11,7 +12,8 @@ var runner = new NUnitTestAssemblyRunner(new DefaultTestAssemblyBuilder());
 runner.Load(Assembly.GetExecutingAssembly(), new Dictionary<string, object> { ["NumberOfTestWorkers"] = 0 });
 var results = new Amy.Async.Tests.RunResults();
 runner.Run(results, new Amy.Async.Tests.NameFilter(args));
-Console.WriteLine($"{RuntimeInformation.FrameworkDescription}, {clock.Elapsed.TotalSeconds:F0} s");
+var build = typeof(Amy.Async.EventLoop).Assembly.GetCustomAttribute<TargetFrameworkAttribute>()!.FrameworkName;
+Console.WriteLine($"{RuntimeInformation.FrameworkDescription}, the library for {build}, {clock.Elapsed.TotalSeconds:F0} s");
 Console.WriteLine($"{results.Passed} passed, {results.Failed} failed, {results.Skipped} skipped");
 return results is { Failed: 0, Passed: > 0 } ? 0 : 1;
 
