@@ -12,7 +12,13 @@ internal static class FaultMix
         .With(FaultPoint.Remove, 10, FaultKind.Refused, Errno.ENOENT, Errno.EBADF, Errno.ENOMEM)
         .With(FaultPoint.Close, 5, FaultKind.Interrupted);
 
-    /// <summary>The above, and events that come twice or are not true.</summary>
+    /// <summary>The poller's, without delays: what it tells comes twice or is not true; it refuses.</summary>
+    internal static SeededFaults Untrue(ulong seed) => new SeededFaults(seed)
+        .With(FaultPoint.Wait, 20, FaultKind.Spurious)
+        .With(FaultPoint.Event, 10, FaultKind.Duplicated)
+        .With(FaultPoint.Remove, 10, FaultKind.Refused, Errno.ENOENT, Errno.EBADF, Errno.ENOMEM);
+
+    /// <summary>All of the poller's.</summary>
     internal static SeededFaults Events(ulong seed) => Late(seed)
         .With(FaultPoint.Wait, 20, FaultKind.Spurious)
         .With(FaultPoint.Event, 10, FaultKind.Duplicated);
