@@ -314,7 +314,7 @@ internal sealed class HostilePeerTests
         TestContext.Out.WriteLine($"{grown} bytes");
         Assert.That(grown, Is.LessThan(256 * 1024));
         Assert.That(Descriptors.Settle(), Is.EqualTo(descriptors), Descriptors.List());
-        Assert.That(server.Accepted, Is.EqualTo(Threads * (WarmUp + Each) + 1));
+        Assert.That(server.Accepted, Is.InRange(1 + WarmUp, Threads * (WarmUp + Each) + 1), "the kernel drops some that are reset at once");
         Assert.That(server.Loop.Statistics.Registrations, Is.EqualTo(2));
 
         void Storm(int each)
