@@ -99,6 +99,23 @@ registrations.SetAction((result, token) => Cancellable(token, () =>
 }));
 root.Subcommands.Add(registrations);
 
+var minutes = new Option<double>("--minutes") { Description = "How long.", DefaultValueFactory = _ => 1 };
+var seed = new Option<ulong?>("--seed") { Description = "The seed of all dice; default: a new one, which is printed." };
+var poller = new Option<PollerKind>("--poller") { Description = "The kernel's mechanism: epoll, kqueue or auto." };
+var faults = new Option<bool>("--faults") { Description = "System calls go wrong at random." };
+var loops = new Option<int>("--loops") { Description = "Loops.", DefaultValueFactory = _ => 4 };
+AtLeast(loops, 1, 64);
+var torture = new Command("torture", "Random clients and servers do all that one can do to a connection; every byte and every operation is accounted for. Exit code 1: something was wrong.") { minutes, seed, poller, faults, loops };
+torture.SetAction(result => Guard(default, () => new Torture(new TortureOptions
+{
+    Duration = TimeSpan.FromMinutes(result.GetValue(minutes) is > 0 and < 100_000 and var length ? length : throw new ArgumentException("--minutes must be positive.")),
+    Seed = result.GetValue(seed) ?? (ulong)Random.Shared.NextInt64(),
+    Poller = result.GetValue(poller),
+    Faults = result.GetValue(faults),
+    Loops = result.GetValue(loops),
+}).Run(Console.WriteLine) ? 0 : 1));
+root.Subcommands.Add(torture);
+
 var pattern = new Option<string>("--pattern") { Required = true };
 var transport = new Option<string>("--transport") { DefaultValueFactory = _ => "tcp" };
 var worker = new Command("worker", "One row of a table, driven over standard input.") { pattern, transport, spin };

@@ -1,6 +1,7 @@
 using System.Net;
 using System.Net.Security;
 using System.Net.Sockets;
+using System.Runtime.InteropServices;
 using System.Net.WebSockets;
 using System.Security.Authentication;
 using System.Security.Cryptography;
@@ -201,12 +202,15 @@ internal sealed class FeatureTests(bool inline)
         using var listener = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
         listener.Bind(new IPEndPoint(IPAddress.Loopback, 0)); // and not listening yet
         var port = ((IPEndPoint)listener.LocalEndPoint!).Port;
-        var descriptor = (ulong)listener.SafeHandle.DangerousGetHandle();
-        listener.SafeHandle.SetHandleAsInvalid(); // given away
-        await using var server = await Server.Start(inline, application => application.MapGet("/", () => "hello"), kestrel: options => options.ListenHandle(descriptor));
+        var descriptor = dup((int)listener.SafeHandle.DangerousGetHandle()); // the server's own, as an inherited one is
+        Assert.That(descriptor, Is.GreaterThanOrEqualTo(0));
+        await using var server = await Server.Start(inline, application => application.MapGet("/", () => "hello"), kestrel: options => options.ListenHandle((ulong)descriptor));
         using var client = new HttpClient();
         Assert.That(await client.GetStringAsync(new Uri($"http://127.0.0.1:{port}/")).Within(), Is.EqualTo("hello"));
     }
+
+    [DllImport("libc")]
+    private static extern int dup(int descriptor);
 
     [Test]
     public async Task AddressInUse_IsToldAsKestrelTellsIt([Values] bool reusePort)

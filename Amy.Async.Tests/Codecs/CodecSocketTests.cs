@@ -6,7 +6,7 @@ namespace Amy.Async.Tests.Codecs;
 
 /// <summary>Codecs on sockets, and peers that mean harm: each is refused, with bounded memory, while others are served.</summary>
 [TestFixture]
-internal sealed class CodecSocketTests
+internal class CodecSocketTests
 {
     [Test]
     public void ReadLinesAsync_UntilTheEnd_GivesEveryLine() => Run.OnLoop(async () =>
@@ -182,7 +182,7 @@ internal sealed class CodecSocketTests
                     do
                     {
                         await good.SendAsync(new byte[] { 1, 2, 3 });
-                        Assert.That(await served.ReceiveAsync(buffer), Is.EqualTo(3));
+                        for (var got = 0; got < 3;) got += await served.ReceiveAsync(buffer);
                         rounds++;
                         await EventLoop.Current!.Yield();
                     }

@@ -21,13 +21,16 @@ internal sealed partial class SampleProgramTests
     [GeneratedRegex(@"127\.0\.0\.1:(\d+)")]
     private static partial Regex Address();
 
-    internal static Process Start(string sample, params string[] arguments)
+    /// <summary>A sample's assembly, for <c>dotnet</c>.</summary>
+    internal static string Program(string sample)
     {
         var assembly = typeof(SampleProgramTests).Assembly.Location;
         var configuration = Path.GetFileName(Path.GetDirectoryName(Path.GetDirectoryName(assembly)))!;
-        var program = Path.Combine(Repository.Root, "samples", sample, "bin", configuration, "net10.0", sample + ".dll");
-        return Process.Start(new ProcessStartInfo("dotnet", [program, .. arguments]) { RedirectStandardOutput = true, RedirectStandardError = true })!;
+        return Path.Combine(Repository.Root, "samples", sample, "bin", configuration, "net10.0", sample + ".dll");
     }
+
+    internal static Process Start(string sample, params string[] arguments) =>
+        Process.Start(new ProcessStartInfo("dotnet", [Program(sample), .. arguments]) { RedirectStandardOutput = true, RedirectStandardError = true })!;
 
     private static async Task<(int ExitCode, string Output, string Errors)> RunAsync(string sample, params string[] arguments)
     {

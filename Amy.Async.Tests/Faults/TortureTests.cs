@@ -1,0 +1,29 @@
+using Amy.Async.Bench;
+
+namespace Amy.Async.Tests.Faults;
+
+/// <summary>A minute, in two halves, of what `-- torture` does for hours; the seed is printed, and `--seed` takes it.</summary>
+[TestFixture]
+[NonParallelizable]
+internal sealed class TortureTests
+{
+    // The two builds of the library differ only in Compat.
+#if AMY_NETSTANDARD
+    private const int Seconds = 5;
+#else
+    private const int Seconds = 30;
+#endif
+
+    [TestCase(false)]
+    [TestCase(true)]
+    public void Torture_EveryByteAndEveryOperationIsAccountedFor(bool faults) => Torment(TimeSpan.FromSeconds(Seconds), faults, (ulong)Random.Shared.NextInt64());
+
+    private static void Torment(TimeSpan duration, bool faults, ulong seed)
+    {
+        var lines = new List<string>();
+        var options = new TortureOptions { Duration = duration, Seed = seed, Loops = 3, Faults = faults, MostGrowth = 4 << 20 };
+        var passed = new Torture(options).Run(lines.Add);
+        foreach (var line in lines) TestContext.Out.WriteLine(line);
+        Assert.That(passed, Is.True, string.Join("\n", lines.Where(l => l.StartsWith("VIOLATION", StringComparison.Ordinal))));
+    }
+}
