@@ -322,9 +322,16 @@ internal class AsyncFdTests
             await fd.PriorityAsync();
             Assert.That(y.Receive(new byte[1], SocketFlags.OutOfBand), Is.EqualTo(1));
             var next = fd.PriorityAsync();
-            await EventLoop.Current!.Yield();
-            await EventLoop.Current!.Yield();
-            Assert.That(next.IsCompleted, Is.False);
+            // An edge of the byte that was read may still be on its way, once or twice; a condition that lasted would answer for ever.
+            for (var answers = 0; ; answers++)
+            {
+                await EventLoop.Current!.Yield();
+                await EventLoop.Current!.Yield();
+                if (!next.IsCompleted) break;
+                Assert.That(answers, Is.LessThan(2));
+                await next;
+                next = fd.PriorityAsync();
+            }
             x.Send([2], SocketFlags.OutOfBand);
             await next;
         }
