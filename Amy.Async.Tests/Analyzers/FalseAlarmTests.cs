@@ -31,7 +31,8 @@ internal sealed class FalseAlarmTests
         return [.. (await compilation.WithAnalyzers(s_analyzers).GetAnalyzerDiagnosticsAsync()).Select(d => $"{d.Id}:{d.Location.GetLineSpan().StartLinePosition.Line}").Order()];
     }
 
-    private static IEnumerable<string> Samples() => Directory.GetDirectories(Path.Combine(Repository.Root, "samples")).Select(f => Path.GetFileName(f)!).Order();
+    // Not Web, which needs the assemblies of ASP.NET Core: it is built with the analyzers, as all samples are.
+    private static IEnumerable<string> Samples() => Directory.GetDirectories(Path.Combine(Repository.Root, "samples")).Select(f => Path.GetFileName(f)!).Where(n => n != "Web").Order();
 
     [TestCaseSource(nameof(Samples))]
     public async Task Sample_GivesNoAlarm(string name)
