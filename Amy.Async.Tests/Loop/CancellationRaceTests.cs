@@ -319,14 +319,16 @@ internal sealed class CancellationRaceTests
         using var listener = Pair.ListenPlain();
         var end = listener.LocalEndPoint!;
         var (connected, accepted) = (0, 0);
-        var stop = false;
+        using var last = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        last.Bind(new IPEndPoint(IPAddress.Loopback, 0));
+        var endMark = last.LocalEndPoint!; // accepted behind all others
         var accepting = new Thread(() =>
         {
             var buffer = new byte[1];
             while (true)
             {
                 using var connection = listener.Accept();
-                if (Volatile.Read(ref stop)) return;
+                if (connection.RemoteEndPoint!.Equals(endMark)) return;
                 connection.LingerState = new LingerOption(true, 0); // no port stays behind
                 if (connection.Receive(buffer, 0, 1, SocketFlags.None, out _) == 1) accepted++; // else the other side was cancelled
             }
@@ -340,9 +342,9 @@ internal sealed class CancellationRaceTests
             if (await connection.SendAsync(one, CancellationToken.None) != 1) Assert.Fail("no connection");
             connected++;
         });
-        Volatile.Write(ref stop, true);
-        using (var last = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp)) last.Connect(end);
+        last.Connect(end);
         Assert.That(accepting.Join(Run.Limit), Is.True);
+        last.Dispose();
         listener.Dispose();
         Assert.That(accepted, Is.EqualTo(connected));
         Assert.That(Descriptors.Settle(), Is.LessThanOrEqualTo(before), Descriptors.List());
