@@ -308,13 +308,18 @@ internal sealed class HostilePeerTests
         server.Begin();
         using var good = Connect(server.EndPoint);
         Storm(WarmUp);
-        var (memory, descriptors) = (Memory(), Descriptors.Settle());
-        Storm(Each);
-        var grown = Memory() - memory;
-        TestContext.Out.WriteLine($"{grown} bytes");
+        var descriptors = Descriptors.Settle();
+        var (grown, storms) = (long.MaxValue, 0);
+        for (; storms < 4 && grown >= 256 * 1024; storms++) // tables keep the room of the most that were open at once; a leak grows each time
+        {
+            var memory = Memory();
+            Storm(Each);
+            grown = Memory() - memory;
+            TestContext.Out.WriteLine($"{grown} bytes");
+        }
         Assert.That(grown, Is.LessThan(256 * 1024));
         Assert.That(Descriptors.Settle(), Is.EqualTo(descriptors), Descriptors.List());
-        Assert.That(server.Accepted, Is.InRange(1 + WarmUp, Threads * (WarmUp + Each) + 3), "the kernel drops some that are reset at once");
+        Assert.That(server.Accepted, Is.InRange(1 + WarmUp, Threads * (WarmUp + storms * Each) + storms + 2), "the kernel drops some that are reset at once");
         Assert.That(server.Loop.Statistics.Registrations, Is.EqualTo(2));
 
         void Storm(int each)
