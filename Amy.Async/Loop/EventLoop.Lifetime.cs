@@ -202,6 +202,7 @@ public sealed partial class EventLoop
         {
             _queue.Close();
             RunLeftOvers();
+            Pool.Flush(); // what the last turns ended
             _phase = Stopped;
             _foreign?.End(this);
             _poller.Dispose();
