@@ -4,6 +4,7 @@ using System.Net.Sockets;
 using System.Text;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Server.Kestrel.Core;
 
 namespace Amy.Async.Kestrel.Tests;
 
@@ -62,6 +63,65 @@ internal sealed class EndingTests(bool inline)
             await entered.Task.Within();
         }
         await aborted.Task.Within();
+    }
+
+    [Test]
+    public async Task Http2_ClientCancelsARequest_OnlyThatOneIsAborted()
+    {
+        var aborted = new TaskCompletionSource();
+        var entered = new TaskCompletionSource();
+        var connections = new System.Collections.Concurrent.ConcurrentDictionary<string, int>();
+        await using var server = await Server.Start(inline, application =>
+        {
+            application.MapGet("/hang", async (HttpContext context) =>
+            {
+                connections[context.Connection.Id] = 1;
+                using var registration = context.RequestAborted.Register(aborted.SetResult);
+                entered.SetResult();
+                await aborted.Task;
+            });
+            application.MapGet("/", (HttpContext context) =>
+            {
+                connections[context.Connection.Id] = 1;
+                return "hello";
+            });
+        }, listen => listen.Protocols = HttpProtocols.Http2);
+        using var client = new HttpClient { DefaultRequestVersion = HttpVersion.Version20, DefaultVersionPolicy = HttpVersionPolicy.RequestVersionExact };
+        using var cancel = new CancellationTokenSource();
+        var hanging = client.GetStringAsync(server.Address("/hang"), cancel.Token);
+        await entered.Task.Within();
+        Assert.That(await client.GetStringAsync(server.Address()).Within(), Is.EqualTo("hello"), "beside it");
+        await cancel.CancelAsync();
+        Assert.That(async () => await hanging.Within(), Throws.InstanceOf<OperationCanceledException>());
+        await aborted.Task.Within();
+        for (var i = 0; i < 20; i++) Assert.That(await client.GetStringAsync(server.Address()).Within(), Is.EqualTo("hello"), "after it");
+        Assert.That(connections, Has.Count.EqualTo(1), "all on one connection, which outlives the request");
+        Assert.That(server.Log.Faults, Is.Empty);
+    }
+
+    [Test]
+    public async Task Http2_ClientGoes_AllItsRequestsAreAborted()
+    {
+        const int Requests = 20;
+        using var entered = new CountdownEvent(Requests);
+        using var aborted = new CountdownEvent(Requests);
+        await using var server = await Server.Start(inline, application => application.MapGet("/", async (HttpContext context) =>
+        {
+            var ended = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+            using var registration = context.RequestAborted.Register(ended.SetResult);
+            entered.Signal();
+            await ended.Task;
+            aborted.Signal();
+        }), listen => listen.Protocols = HttpProtocols.Http2);
+        using (var client = new HttpClient { DefaultRequestVersion = HttpVersion.Version20, DefaultVersionPolicy = HttpVersionPolicy.RequestVersionExact })
+        {
+            var hanging = Enumerable.Range(0, Requests).Select(_ => client.GetStringAsync(server.Address())).ToArray();
+            Limits.Until(() => entered.IsSet, "all requests are there");
+            client.CancelPendingRequests();
+            foreach (var request in hanging) Assert.That(async () => await request.Within(), Throws.InstanceOf<OperationCanceledException>());
+        }
+        Limits.Until(() => aborted.IsSet, "all requests are aborted");
+        Assert.That(server.Log.Faults, Is.Empty);
     }
 
     [Test]

@@ -4,7 +4,6 @@ using System.Net.Sockets;
 using System.Net.WebSockets;
 using System.Runtime.InteropServices;
 using System.Security.Authentication;
-using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using System.Text;
 using Amy.Async.Kestrel.Tests.Protos;
@@ -27,22 +26,11 @@ namespace Amy.Async.Kestrel.Tests;
 [TestFixture(true)]
 internal sealed class FeatureTests(bool inline)
 {
-    private static X509Certificate2 Certificate(string name)
-    {
-        using var key = RSA.Create(2048);
-        var request = new CertificateRequest("CN=" + name, key, HashAlgorithmName.SHA256, RSASignaturePadding.Pkcs1);
-        var names = new SubjectAlternativeNameBuilder();
-        names.AddDnsName(name);
-        request.CertificateExtensions.Add(names.Build());
-        using var made = request.CreateSelfSigned(DateTimeOffset.UtcNow.AddDays(-1), DateTimeOffset.UtcNow.AddDays(1));
-        return X509CertificateLoader.LoadPkcs12(made.Export(X509ContentType.Pfx), null);
-    }
-
     [Test]
     public async Task Https_WithSni_GivesEachNameItsCertificate_AndSpeaksBothVersions()
     {
-        using var one = Certificate("one.test");
-        using var two = Certificate("two.test");
+        using var one = Certificates.Of("one.test");
+        using var two = Certificates.Of("two.test");
         await using var server = await Server.Start(inline, application => application.MapGet("/", (HttpContext context) => context.Request.Protocol),
             listen => listen.UseHttps(https => https.ServerCertificateSelector = (_, name) => name == "two.test" ? two : one));
         foreach (var (name, version) in new[] { ("one.test", HttpVersion.Version11), ("two.test", HttpVersion.Version20) })

@@ -4,6 +4,7 @@ using System.Net.Sockets;
 using System.Security.Cryptography;
 using System.Text;
 using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
 
@@ -93,6 +94,34 @@ internal sealed class HttpTests(bool inline)
         var data = await client.GetByteArrayAsync(server.Address("/bytes/30000000")).Within();
         Assert.That(data, Has.Length.EqualTo(30_000_000));
         Assert.That(data.AsSpan().IndexOfAnyExcept((byte)'x'), Is.EqualTo(-1));
+    }
+
+    [TestCase(HttpProtocols.Http1)]
+    [TestCase(HttpProtocols.Http2)]
+    public async Task FilesOverTls_ArriveWhole_BothWays(HttpProtocols protocols)
+    {
+        using var certificate = Certificates.Of("one.test");
+        await using var server = await Server.Start(inline, Map, listen =>
+        {
+            listen.Protocols = protocols;
+            listen.UseHttps(certificate);
+        }, kestrel: options => options.Limits.MaxRequestBodySize = 100_000_000);
+        using var handler = new SocketsHttpHandler { SslOptions = { RemoteCertificateValidationCallback = (_, given, _, _) => given!.Subject == "CN=one.test" } };
+        using var client = new HttpClient(handler)
+        {
+            DefaultRequestVersion = protocols == HttpProtocols.Http2 ? HttpVersion.Version20 : HttpVersion.Version11,
+            DefaultVersionPolicy = HttpVersionPolicy.RequestVersionExact,
+            Timeout = Limits.Limit,
+        };
+        var data = new byte[40_000_000];
+        new Random(3).NextBytes(data);
+        using var upload = client.PostAsync(server.Address("/sum", "https"), new ByteArrayContent(data));
+        using var download = client.GetByteArrayAsync(server.Address("/bytes/40000000", "https"));
+        await Task.WhenAll(upload, download).Within();
+        Assert.That(await upload.Result.Content.ReadAsStringAsync(), Is.EqualTo(Convert.ToHexString(SHA256.HashData(data))));
+        Assert.That(download.Result, Has.Length.EqualTo(40_000_000));
+        Assert.That(download.Result.AsSpan().IndexOfAnyExcept((byte)'x'), Is.EqualTo(-1));
+        Assert.That(server.Log.Faults, Is.Empty);
     }
 
     [Test]

@@ -29,8 +29,14 @@ internal sealed partial class SampleProgramTests
         return Path.Combine(Repository.Root, "samples", sample, "bin", configuration, "net10.0", sample + ".dll");
     }
 
-    internal static Process Start(string sample, params string[] arguments) =>
-        Process.Start(new ProcessStartInfo("dotnet", [Program(sample), .. arguments]) { RedirectStandardOutput = true, RedirectStandardError = true })!;
+    internal static Process Start(string sample, params string[] arguments) => Start(sample, default, arguments);
+
+    private static Process Start(string sample, (string? Name, string Value) variable, string[] arguments)
+    {
+        var start = new ProcessStartInfo("dotnet", [Program(sample), .. arguments]) { RedirectStandardOutput = true, RedirectStandardError = true };
+        if (variable.Name is not null) start.Environment[variable.Name] = variable.Value;
+        return Process.Start(start)!;
+    }
 
     private static async Task<(int ExitCode, string Output, string Errors)> RunAsync(string sample, params string[] arguments)
     {
@@ -77,6 +83,7 @@ internal sealed partial class SampleProgramTests
     [TestCase("MultithreadedServer", "--port", "0", "--workers", "1")]
     [TestCase("Resp", "--port", "0")]
     [TestCase("TcpProxy", "--port", "0", "--to", "127.0.0.1:9")]
+    [TestCase("Web", "--port", "0")]
     public void Server_SaysWhereItListens_AndEndsOnSigterm(string sample, params string[] arguments) => Do(async () =>
     {
         using var process = Start(sample, arguments);
@@ -109,6 +116,7 @@ internal sealed partial class SampleProgramTests
     [TestCase("RequestClient", "--port", "P")]
     [TestCase("Resp", "--port", "P")]
     [TestCase("TcpProxy", "--port", "P", "--to", "127.0.0.1:9")]
+    [TestCase("Web", "--port", "P")]
     public void Server_WhosePortIsInUse_SaysSo(string sample, params string[] arguments) => Do(async () =>
     {
         using var taken = Pair.ListenPlain();
@@ -116,6 +124,34 @@ internal sealed partial class SampleProgramTests
         var (code, _, errors) = await RunAsync(sample, [.. arguments.Select(a => a == "P" ? port : a)]);
         Assert.That(code, Is.EqualTo(1), errors);
         Assert.That(errors, Does.Match("^.*in use.*\n$"));
+    });
+
+    // A loop, its thread pool and the clients' connections on a runtime that knows of one processor: other waits, other orders.
+    [TestCase("--port", "0")]
+    [TestCase("--port", "0", "--inline")]
+    public void Web_OnOneProcessor_ServesAndEnds(params string[] arguments) => Do(async () =>
+    {
+        using var process = Start("Web", ("DOTNET_PROCESSOR_COUNT", "1"), arguments);
+        try
+        {
+            var port = "";
+            while (port.Length == 0 && await process.StandardOutput.ReadLineAsync().WaitAsync(Run.Limit) is { } line)
+                if (Address().Match(line) is { Success: true } match) port = match.Groups[1].Value;
+            using var client = new HttpClient();
+            for (var round = 0; round < 20; round++)
+            {
+                var answers = await Task.WhenAll(Enumerable.Range(0, 16).Select(_ => client.GetStringAsync(new Uri($"http://127.0.0.1:{port}/")))).WaitAsync(Run.Limit);
+                Assert.That(answers, Is.All.EqualTo("hello from the loop\n"));
+            }
+            Assert.That(kill(process.Id, 15), Is.Zero);
+            await process.StandardOutput.ReadToEndAsync().WaitAsync(Run.Limit);
+            await process.WaitForExitAsync().WaitAsync(Run.Limit);
+            Assert.That(process.ExitCode, Is.Zero);
+        }
+        finally
+        {
+            if (!process.HasExited) process.Kill();
+        }
     });
 
     [Test]
