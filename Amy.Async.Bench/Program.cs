@@ -116,6 +116,16 @@ torture.SetAction(result => Guard(default, () => new Torture(new TortureOptions
 }).Run(Console.WriteLine) ? 0 : 1));
 root.Subcommands.Add(torture);
 
+var opened = new Option<long>("--connections") { Description = "Connections.", DefaultValueFactory = _ => 1_000_000 };
+var part = new Option<long>("--part") { Description = "Tells after each so many, and compares with the first.", DefaultValueFactory = _ => 100_000 };
+var growth = new Option<long>("--most-growth") { Description = "Bytes.", DefaultValueFactory = _ => 1 << 20 };
+var churn = new Command("churn", "Opens and closes connections in one process: what is left in memory and descriptors. Exit code 1: more than was allowed.") { opened, part, growth };
+churn.SetAction(result => Guard(default, () => Churn.Run(
+    result.GetValue(opened) is > 0 and var count ? count : throw new ArgumentException("--connections must be positive."),
+    result.GetValue(part) is > 0 and var step ? step : throw new ArgumentException("--part must be positive."),
+    result.GetValue(growth), Console.WriteLine) ? 0 : 1));
+root.Subcommands.Add(churn);
+
 var pattern = new Option<string>("--pattern") { Required = true };
 var transport = new Option<string>("--transport") { DefaultValueFactory = _ => "tcp" };
 var worker = new Command("worker", "One row of a table, driven over standard input.") { pattern, transport, spin };
