@@ -139,9 +139,9 @@ public sealed class LineReader : IBufferWriter<byte>
         {
             return Text.GetString(s_utf8, line);
         }
-        catch (DecoderFallbackException e)
+        catch (DecoderFallbackException) // not passed on: it names bytes that the peer sent
         {
-            throw new InvalidDataException("The line is not UTF-8.", e);
+            throw new InvalidDataException("The line is not UTF-8.");
         }
     }
 

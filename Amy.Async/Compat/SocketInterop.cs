@@ -15,6 +15,8 @@ namespace Amy.Async.Compat;
 /// </remarks>
 internal static class SocketInterop
 {
+    private const int UnixPathOffset = 2; // sun_path
+
 #if NETSTANDARD2_0
     private static readonly Func<Socket, SafeHandle>? s_handleOf = FindHandle();
 
@@ -31,7 +33,7 @@ internal static class SocketInterop
         return (Socket)constructor.Invoke([handle]);
     }
 
-    internal static void CopyTo(SocketAddress address, Span<byte> destination)
+    private static void CopyBytes(SocketAddress address, Span<byte> destination)
     {
         for (var i = 0; i < address.Size; i++) destination[i] = address[i];
     }
@@ -58,8 +60,6 @@ internal static class SocketInterop
         var type = typeof(Socket).Assembly.GetType("System.Net.Sockets.UnixDomainSocketEndPoint");
         return type is null ? null : (EndPoint?)Activator.CreateInstance(type, "prototype");
     }
-
-    internal static string? UnixPath(EndPoint endPoint) => endPoint.AddressFamily == AddressFamily.Unix ? endPoint.ToString() : null;
 
     private static Func<Socket, SafeHandle>? FindHandle()
     {
@@ -96,18 +96,44 @@ internal static class SocketInterop
 
     internal static EndPoint? UnixPrototype() => new UnixDomainSocketEndPoint("prototype");
 
-    /// <summary>The path of a Unix-domain address; abstract ones begin with '@'.</summary>
-    internal static string? UnixPath(EndPoint endPoint) => endPoint is UnixDomainSocketEndPoint ? endPoint.ToString() : null;
-
-    internal static void CopyTo(SocketAddress address, Span<byte> destination) =>
+    private static void CopyBytes(SocketAddress address, Span<byte> destination) =>
         address.Buffer.Span[..address.Size].CopyTo(destination);
 #endif
 
     private static ArgumentException TooSmall(int size, int needed) =>
         new($"The SocketAddress has room for {size} bytes, and the address has {needed}. Make it with new SocketAddress(family).");
 
-    /// <summary>The address whose bytes are the kernel's <c>struct sockaddr</c>, as System.Net.Sockets keeps them too.</summary>
-    internal static SocketAddress ToSocketAddress(AddressFamily family, ReadOnlySpan<byte> bytes)
+    /// <summary>The file of a Unix-domain address, or null. An abstract name has none, and begins with a zero that is shown as '@',
+    /// with which a file's name may begin as well.</summary>
+    internal static string? UnixPath(EndPoint endPoint)
+    {
+        if (endPoint.AddressFamily != AddressFamily.Unix) return null;
+        var address = endPoint.Serialize();
+        return address.Size > UnixPathOffset && address[UnixPathOffset] != 0 ? endPoint.ToString() : null;
+    }
+
+    /// <summary>The bytes of an address, as the kernel wants them.</summary>
+    /// <exception cref="ArgumentException">There are more than any address has.</exception>
+    internal static void CopyTo(SocketAddress address, Span<byte> destination)
+    {
+        if (address.Size > destination.Length) throw new ArgumentException($"A SocketAddress of {address.Size} bytes is no address: the largest has {destination.Length}.");
+        CopyBytes(address, destination);
+    }
+
+    /// <summary>The end point of the kernel's <c>struct sockaddr</c>, made by one of its family; null: it is not an address of that.</summary>
+    internal static EndPoint? ToEndPoint(EndPoint kind, ReadOnlySpan<byte> bytes)
+    {
+        try
+        {
+            return kind.Create(ToSocketAddress(kind.AddressFamily, bytes));
+        }
+        catch (ArgumentException)
+        {
+            return null;
+        }
+    }
+
+    private static SocketAddress ToSocketAddress(AddressFamily family, ReadOnlySpan<byte> bytes)
     {
         var address = new SocketAddress(family, Math.Max(bytes.Length, 2));
         for (var i = 2; i < bytes.Length; i++) address[i] = bytes[i]; // the family, written by the constructor, stays

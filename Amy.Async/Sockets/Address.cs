@@ -19,10 +19,10 @@ internal static class Address
         return buffer.Slice(0, address.Size);
     }
 
-    /// <summary>The end point for the kernel's address, made by <paramref name="kind"/>, an end point of the same family.</summary>
+    /// <summary>The end point for the kernel's address, made by <paramref name="kind"/>, an end point of the same family; null: it is none.</summary>
     internal static EndPoint? Read(ReadOnlySpan<byte> bytes, EndPoint? kind) => bytes.Length < 2 || kind is null
         ? null
-        : kind.Create(SocketInterop.ToSocketAddress(kind.AddressFamily, bytes));
+        : SocketInterop.ToEndPoint(kind, bytes);
 
     /// <summary>An end point of a family that can make others of it, or null.</summary>
     internal static EndPoint? Prototype(AddressFamily family) => family switch

@@ -46,7 +46,7 @@ public sealed partial class AsyncSocket
             if (options.ReusePort) Check(source.SetOption(SocketConstants.SOL_SOCKET, SocketConstants.SO_REUSEPORT, 1));
         }
         Check(source.Bind(endPoint));
-        if (SocketInterop.UnixPath(endPoint) is { Length: > 0 } path && path[0] != '@') source.UnlinkOnClose(Path.GetFullPath(path));
+        if (SocketInterop.UnixPath(endPoint) is { Length: > 0 } path) source.UnlinkOnClose(Path.GetFullPath(path));
     }
 
     /// <summary>Connects to an address with the default options.</summary>

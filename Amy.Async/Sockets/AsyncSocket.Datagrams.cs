@@ -102,6 +102,7 @@ public sealed partial class AsyncSocket
     /// <param name="remote">Where to: <c>endPoint.Serialize()</c>, kept and reused.</param>
     /// <param name="cancellationToken">Cancels the wait; nothing was sent.</param>
     /// <returns>The number of bytes.</returns>
+    /// <exception cref="ArgumentException">The address is larger than any is.</exception>
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
     /// <exception cref="TimeoutException">It took longer than <see cref="SendTimeout"/>.</exception>
     /// <exception cref="SocketException"><see cref="SocketError.MessageSize"/>: too large; unreachable, …</exception>

@@ -72,7 +72,7 @@ public sealed class DatagramBatch
     /// <summary>Adds a datagram to be sent.</summary>
     /// <param name="data">Its bytes, which are copied.</param>
     /// <param name="remote">Where to; null for a connected socket.</param>
-    /// <exception cref="ArgumentException">It is larger than <see cref="DatagramSize"/>.</exception>
+    /// <exception cref="ArgumentException">It is larger than <see cref="DatagramSize"/>, or the address than any is.</exception>
     /// <exception cref="InvalidOperationException">The batch is full.</exception>
     public void Add(ReadOnlySpan<byte> data, SocketAddress? remote = null)
     {

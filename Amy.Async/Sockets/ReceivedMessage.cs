@@ -9,6 +9,8 @@ namespace Amy.Async;
 /// <summary>What <see cref="AsyncSocket.ReceiveMessageAsync"/> has received, besides the data itself.</summary>
 public readonly struct ReceivedMessage
 {
+    private const long EarliestSecond = -62_135_596_800, LatestSecond = 253_402_300_799; // of a DateTimeOffset, since 1970
+
     private readonly int _flags;
     private readonly ReadOnlyMemory<byte> _control;
     private readonly SafeFileHandle[]? _descriptors;
@@ -54,8 +56,9 @@ public readonly struct ReceivedMessage
     {
         get
         {
-            if (!TryFind(SocketConstants.SOL_SOCKET, SocketConstants.SO_TIMESTAMPNS, out var data)) return null;
+            if (!TryFind(SocketConstants.SOL_SOCKET, SocketConstants.SO_TIMESTAMPNS, 16, out var data)) return null;
             var time = MemoryMarshal.Read<TimeSpec>(data);
+            if (time.Seconds is < EarliestSecond or > LatestSecond || time.Nanoseconds is < 0 or >= MonotonicClock.NanosecondsPerSecond) return null; // the buffer is the caller's
             return DateTimeOffset.FromUnixTimeSeconds(time.Seconds).AddTicks(time.Nanoseconds / 100);
         }
     }
@@ -65,9 +68,9 @@ public readonly struct ReceivedMessage
     {
         get
         {
-            if (TryFind(SocketConstants.IPPROTO_IP, SocketConstants.IP_PKTINFO, out var data)) // struct in_pktinfo: index, local address, destination
+            if (TryFind(SocketConstants.IPPROTO_IP, SocketConstants.IP_PKTINFO, 12, out var data)) // struct in_pktinfo: index, local address, destination
                 return new PacketInformation(new IPAddress(MemoryMarshal.Read<uint>(data.Slice(8))), MemoryMarshal.Read<int>(data));
-            if (TryFind(SocketConstants.IPPROTO_IPV6, SocketConstants.IPV6_PKTINFO, out data)) // struct in6_pktinfo: destination, index
+            if (TryFind(SocketConstants.IPPROTO_IPV6, SocketConstants.IPV6_PKTINFO, 20, out data)) // struct in6_pktinfo: destination, index
                 return new PacketInformation(new IPAddress(data.Slice(0, 16).ToArray()), MemoryMarshal.Read<int>(data.Slice(16)));
             return null;
         }
@@ -75,13 +78,14 @@ public readonly struct ReceivedMessage
 
     /// <summary>How many datagrams the socket has dropped since it was made, with
     /// <see cref="AsyncSocketOptions.ReceiveDropCounts"/>; null: none yet, or not asked for.</summary>
-    public long? Drops => TryFind(SocketConstants.SOL_SOCKET, SocketConstants.SO_RXQ_OVFL, out var data) ? MemoryMarshal.Read<uint>(data) : null;
+    public long? Drops => TryFind(SocketConstants.SOL_SOCKET, SocketConstants.SO_RXQ_OVFL, sizeof(uint), out var data) ? MemoryMarshal.Read<uint>(data) : null;
 
-    private bool TryFind(int level, int type, out ReadOnlySpan<byte> data)
+    // The kernel cuts what has no room in the buffer: a message that is shorter than it should be tells nothing.
+    private bool TryFind(int level, int type, int length, out ReadOnlySpan<byte> data)
     {
         foreach (var message in ControlMessages)
         {
-            if (message.Level != level || message.Type != type) continue;
+            if (message.Level != level || message.Type != type || message.Data.Length < length) continue;
             data = message.Data;
             return true;
         }
