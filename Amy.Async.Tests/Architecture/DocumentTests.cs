@@ -124,7 +124,7 @@ internal sealed class DocumentTests
 
     // ---- the guide
 
-    private static readonly string s_guideUsings = "using System.Linq; using System.Text; using System.Threading.Channels;\n";
+    private static readonly string s_guideUsings = "using System.Collections.Generic; using System.Linq; using System.Text; using System.Threading.Channels;\n";
 
     private static IEnumerable<TestCaseData> Guide()
     {
@@ -132,6 +132,8 @@ internal sealed class DocumentTests
         for (var i = 1; i < blocks.Count; i++) yield return new TestCaseData(blocks[i], blocks[0]).SetName($"Guide_Example{i}_PrintsWhatItSays");
         var loops = Blocks("docs/loops.md");
         for (var i = 0; i < loops.Count; i++) yield return new TestCaseData(loops[i], blocks[0]).SetName($"Loops_Example{i + 1}_PrintsWhatItSays");
+        var security = Blocks("docs/security.md");
+        for (var i = 0; i < security.Count; i++) yield return new TestCaseData(security[i], blocks[0]).SetName($"Security_Example{i + 1}_PrintsWhatItSays");
     }
 
     /// <summary>Each block is a program: compiled, run, and its output compared with what the comments at its end say.</summary>
