@@ -4,6 +4,7 @@ using System.Security.Cryptography.X509Certificates;
 using System.Text;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
+using Microsoft.AspNetCore.Http;
 
 namespace Amy.Async.Kestrel.Tests;
 
@@ -26,7 +27,7 @@ internal sealed class NothingOfPeersTests(bool inline)
     {
         using var certificate = MakeCertificate();
         var text = what == "request" ? $"POST /{Marker} HTTP/1.1\r\nHost: {Marker}\r\nX-{Marker}: {Marker}\r\nContent-Length: 1000\r\n\r\n{Marker}" : $"{Marker} {Marker}\r\n\r\n{Marker}";
-        await using var server = await Server.Start(inline, application => application.Map("/{*path}", async context =>
+        await using var server = await Server.Start(inline, application => application.Map("/{*path}", async (HttpContext context) =>
         {
             await context.Request.Body.CopyToAsync(Stream.Null);
             throw new InvalidOperationException("never whole");
@@ -41,12 +42,19 @@ internal sealed class NothingOfPeersTests(bool inline)
                 socket.LingerState = new LingerOption(true, 0);
             }
             var buffer = new byte[4096];
-            while (!reset && await socket.ReceiveAsync(buffer).Within() > 0) { }
+            try
+            {
+                while (!reset && await socket.ReceiveAsync(buffer).Within() > 0) { }
+            }
+            catch (SocketException)
+            {
+                // closed before it had read everything
+            }
         }
         Limits.Until(() => server.Log.Entries.Any(e => e.Category == "Amy.Async.Kestrel" && e.Id.Id is > 1 and < 6), "its end is logged");
         await server.StopAsync().Within();
         foreach (var entry in server.Log.Entries.Where(e => e.Category == "Amy.Async.Kestrel"))
             Assert.That($"{entry.Text} {entry.Exception}", Does.Not.Contain("Sesame"));
-        Assert.That(server.Log.Faults, Is.Empty.Or.All.Matches<TestLog.Entry>(e => !e.Category.StartsWith("Amy.", StringComparison.Ordinal)));
+        Assert.That(server.Log.Faults.Where(e => e.Category.StartsWith("Amy.", StringComparison.Ordinal)), Is.Empty);
     }
 }
