@@ -2,6 +2,7 @@ using System.Reflection;
 using System.Runtime.Loader;
 using Microsoft.CodeAnalysis;
 using Microsoft.CodeAnalysis.CSharp;
+using Microsoft.CodeAnalysis.CSharp.Syntax;
 
 namespace Amy.Async.Tests.Architecture;
 
@@ -47,6 +48,7 @@ internal sealed class DocumentTests
     public void Readme_EchoServer_CompilesAndEchoes()
     {
         // As it stands there, in a method, on a port of its own choice instead of 7000, and ending with the test.
+        const string First = "EventLoop.Run(async () =>\n{";
         var block = Blocks("README.md")[0];
         var split = block.IndexOf("static async Task Echo", StringComparison.Ordinal);
         using var probe = Pair.ListenPlain();
@@ -55,13 +57,13 @@ internal sealed class DocumentTests
         var code = $$"""
             public static class Program
             {
-                public static void Main() { {{block[..split].Replace("7000", port.ToString(System.Globalization.CultureInfo.InvariantCulture), StringComparison.Ordinal)}} }
+                public static EventLoop? Loop;
+                public static void Main() { {{block[..split].Replace("7000", port.ToString(System.Globalization.CultureInfo.InvariantCulture), StringComparison.Ordinal).Replace(First, First + " Loop = EventLoop.Current;", StringComparison.Ordinal)}} }
                 {{block[split..]}}
             }
             """;
-        var main = Compile(code).GetType("Program")!.GetMethod("Main")!;
-        var server = new Thread(() => main.Invoke(null, null)) { IsBackground = true };
-        server.Start();
+        var program = Compile(code).GetType("Program")!;
+        var server = Run.Waiter(program.GetMethod("Main")!.CreateDelegate<Action>());
         using var client = new System.Net.Sockets.Socket(System.Net.Sockets.AddressFamily.InterNetwork, System.Net.Sockets.SocketType.Stream, System.Net.Sockets.ProtocolType.Tcp);
         Run.Until(() =>
         {
@@ -79,6 +81,8 @@ internal sealed class DocumentTests
         var buffer = new byte[8];
         Assert.That(client.Receive(buffer), Is.EqualTo(3));
         Assert.That(buffer[..3], Is.EqualTo(new byte[] { 1, 2, 3 }));
+        ((EventLoop)program.GetField("Loop")!.GetValue(null)!).Dispose();
+        server.Join();
     }
 
     [Test]
@@ -188,6 +192,22 @@ internal sealed class DocumentTests
             names++;
         }
         Assert.That(names, Is.GreaterThan(25));
+    }
+
+    /// <summary>Each test that the document names is in the sources of one of the test assemblies.</summary>
+    [Test]
+    public void Testing_NamesOnlyTestsThatExist()
+    {
+        var tests = new HashSet<string>();
+        foreach (var project in Directory.GetDirectories(Repository.Root, "Amy.Async*Tests*"))
+            foreach (var file in Directory.GetFiles(project, "*Tests*.cs", SearchOption.AllDirectories).Where(static f => !f.Contains("/obj/", StringComparison.Ordinal)))
+                foreach (var method in CSharpSyntaxTree.ParseText(File.ReadAllText(file)).GetRoot().DescendantNodes().OfType<MethodDeclarationSyntax>())
+                    if (method.Parent is ClassDeclarationSyntax fixture && method.AttributeLists.SelectMany(static l => l.Attributes).Any(static a => a.Name.ToString() is "Test" or "TestCase" or "TestCaseSource"))
+                        tests.Add($"{fixture.Identifier.Text}.{method.Identifier.Text}");
+        var text = File.ReadAllText(Path.Combine(Repository.Root, "docs/testing.md"));
+        var named = System.Text.RegularExpressions.Regex.Matches(text, @"`(\w+Tests\.[A-Z]\w+)`").Select(m => m.Groups[1].Value).ToList();
+        Assert.That(named.Where(name => !tests.Contains(name)), Is.Empty);
+        Assert.That(named, Has.Count.GreaterThan(100));
     }
 
     /// <summary>Each type that the netstandard2.0 build lacks is in the table of docs/netstandard.md, and nothing else is.</summary>

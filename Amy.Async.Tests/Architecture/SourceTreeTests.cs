@@ -56,7 +56,7 @@ internal sealed class SourceTreeTests
         "AsyncSocket.Messages.cs", "ReceivedMessage.cs", "AsyncSocket.SendFile.cs", "AsyncSocket.Closed.cs", "HappyEyeballs.cs",
         "AsyncFd.cs", "FdSource.cs", "DescriptorStream.cs", "AsyncSocket.Adapters.cs",
         "AsyncPipeOptions.cs", "SocketPipe.cs", "SocketPipeReader.cs", "SocketPipeWriter.cs", "SignalReceiver.cs",
-        "Watchdog.cs", "EventLoop.Blocking.cs", "LoopBlockedEventArgs.cs", "WorkName.cs", "LoopMeter.cs", "LoopDeadline.cs",
+        "PlainBinding.cs", "Watchdog.cs", "EventLoop.Blocking.cs", "LoopBlockedEventArgs.cs", "WorkName.cs", "LoopMeter.cs", "LoopDeadline.cs",
         "EventLoopGroup.cs", "AsyncSocket.Loops.cs", "SocketSource.Moving.cs", "EventLoop.Lingering.cs", "EventLoop.Pinning.cs", "EventLoop.Metering.cs", "LeftOver.cs", "PoolQueue.cs", "Abi.Extras.cs", "Libc.Extras.cs",
         "Operation.Blocking.cs", "DescriptorSource.Blocking.cs", "Affinity.cs", "SystemCalls.Threads.cs",
         "SelectorChoice.cs", "KqueueSelector.cs", "Kqueue.cs", "Libc.Kqueue.cs", "SystemCalls.Kqueue.cs",

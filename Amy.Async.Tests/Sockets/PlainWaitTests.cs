@@ -280,6 +280,27 @@ internal class PlainWaitTests
     });
 
     [Test]
+    public void Binding_OfADisposedSocket_LeavesTheLoopWithIt() => Run.OnLoop(async () =>
+    {
+        var loop = EventLoop.Current!;
+        for (var i = 0; i < 20; i++) await Bind();
+        for (var i = 0; i < 50 && loop.Statistics.Registrations > 0; i++)
+        {
+            GC.Collect();
+            GC.WaitForPendingFinalizers();
+            await loop.Delay(TimeSpan.FromMilliseconds(2));
+        }
+        Assert.That(loop.Statistics.Registrations, Is.Zero);
+
+        static async Task Bind()
+        {
+            using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Dgram, ProtocolType.Udp);
+            socket.Bind(new IPEndPoint(IPAddress.Loopback, 0));
+            await socket.WritableAsync();
+        }
+    });
+
+    [Test]
     public void Cancel_EndsTheWait() => Run.OnLoop(async () =>
     {
         var (x, y) = Pair.Tcp();

@@ -66,6 +66,15 @@ internal static class LoopMeter
         }
     }
 
+    /// <summary>All that run now; for tests.</summary>
+    internal static EventLoop[] Loops
+    {
+        get
+        {
+            lock (s_loops) return [.. s_loops];
+        }
+    }
+
     /// <summary>How many names there are under which stopped loops have counted; for tests.</summary>
     internal static int EndedNames
     {

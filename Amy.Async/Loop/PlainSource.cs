@@ -71,6 +71,7 @@ internal sealed class PlainSource : AwaitableSource
                 held?.DangerousRelease();
             }
             s_bindings.Add(handle, source);
+            PlainBinding.Tie(handle, source);
             return source;
         }
     }
