@@ -3,7 +3,7 @@ namespace Amy.Async.Bench;
 /// <summary>Where a fault may strike.</summary>
 internal enum FaultPoint
 {
-    /// <summary>Making an epoll instance or an eventfd.</summary>
+    /// <summary>Making an epoll instance or an eventfd, a kqueue or a pipe.</summary>
     Create,
 
     /// <summary>Making a socket.</summary>
@@ -38,6 +38,9 @@ internal enum FaultPoint
 
     /// <summary>Closing.</summary>
     Close,
+
+    /// <summary>A list of changes given to kqueue, whatever they are.</summary>
+    Change,
 }
 
 /// <summary>What goes wrong.</summary>
@@ -46,7 +49,7 @@ internal enum FaultKind
     /// <summary>Nothing.</summary>
     None,
 
-    /// <summary>EINTR, where the seam hands it on: waiting, connecting, closing. What retries by itself is interrupted from outside, by strace.</summary>
+    /// <summary>EINTR, where the seam hands it on: waiting, connecting, closing, changes of kqueue, which are applied. What retries by itself is interrupted from outside, by strace.</summary>
     Interrupted,
 
     /// <summary>EAGAIN although it would have gone on.</summary>

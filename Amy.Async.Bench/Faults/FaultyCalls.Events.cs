@@ -13,16 +13,19 @@ internal partial class FaultyCalls
     /// <summary>What a poller was told of a descriptor, so that it can be told anew.</summary>
     private sealed class Entry
     {
-        internal int Epoll;
-        internal uint Events;
+        internal int Epoll; // or the kqueue
+        internal uint Events; // or which knotes
         internal long Data;
         internal Entry? Next; // the same descriptor's in another poller, while a connection moves
     }
 
-    /// <summary>Events held back by one epoll instance. Only the thread that waits there.</summary>
-    private sealed class Late
+    /// <summary>Events held back by one epoll instance or kqueue. Only the thread that waits there.</summary>
+    private sealed class Late(int eventSize, KqueueAbi? abi)
     {
-        internal readonly byte[] Events = new byte[Selector.Capacity * 2 * Epoll.EventSize];
+        internal readonly int EventSize = eventSize;
+        internal readonly KqueueAbi? Abi = abi; // null: epoll
+        internal volatile bool HasBegun;
+        internal readonly byte[] Events = new byte[Selector.Capacity * 2 * eventSize];
         internal readonly int[] Waits = new int[Selector.Capacity * 2];
         internal int Count;
     }
@@ -44,6 +47,7 @@ internal partial class FaultyCalls
         if (!IsTracked(descriptor)) return base.EpollControl(epoll, operation, descriptor, events, data);
         var point = operation switch { Epoll.CTL_ADD => FaultPoint.Add, Epoll.CTL_DEL => FaultPoint.Remove, _ => (FaultPoint?)null };
         var fault = point is { } p && !IsWake(descriptor) ? source.Next(p) : default;
+        if (point == FaultPoint.Add && fault.Kind == FaultKind.Refused) fault = default; // kqueue's
         if (fault.Kind is FaultKind.Error or FaultKind.Refused) Count(point!.Value, fault.Kind);
         if (fault.Kind == FaultKind.Error) return -fault.Errno;
         Enter(descriptor);
@@ -57,18 +61,23 @@ internal partial class FaultyCalls
     internal override int EpollWait(int epoll, byte[] events, int capacity, long timeout)
     {
         if (!IsTracked(epoll) || _late[epoll] is not { } late) return base.EpollWait(epoll, events, capacity, timeout);
+        return Wait(epoll, late, events, capacity, timeout);
+    }
+
+    private int Wait(int poller, Late late, byte[] events, int capacity, long timeout)
+    {
         switch (source.Next(FaultPoint.Wait).Kind)
         {
             case FaultKind.Interrupted:
                 Count(FaultPoint.Wait, FaultKind.Interrupted);
                 return -Errno.EINTR;
-            case FaultKind.Spurious when MakeUp(epoll, events) > 0:
+            case FaultKind.Spurious when MakeUp(poller, late.Abi, events):
                 Count(FaultPoint.Wait, FaultKind.Spurious);
                 return 1;
         }
         if (late.Count > 0 && timeout is < 0 or > Moment) timeout = Moment;
         var room = Math.Max(1, capacity - late.Count);
-        var n = base.EpollWait(epoll, events, room, timeout);
+        var n = late.Abi is null ? base.EpollWait(poller, events, room, timeout) : base.Kevent(poller, null, 0, events, room, timeout);
         if (n < 0) return n;
         var given = 0;
         var held = late.Count;
@@ -77,10 +86,10 @@ internal partial class FaultyCalls
             var fault = source.Next(FaultPoint.Event).Kind;
             if (fault is FaultKind.Delayed or FaultKind.Duplicated && Keep(late, events, i)) Count(FaultPoint.Event, fault);
             else fault = FaultKind.None;
-            if (fault != FaultKind.Delayed) Copy(events, i, events, given++);
+            if (fault != FaultKind.Delayed) Copy(events, i, events, given++, late.EventSize);
         }
         given = GiveOut(late, held, events, given, capacity);
-        if (given > 1 && source.IsOn) Exchange(events, source.Choose(given), source.Choose(given));
+        if (given > 1 && source.IsOn) Exchange(events, source.Choose(given), source.Choose(given), late.EventSize);
         return given;
     }
 
@@ -91,14 +100,14 @@ internal partial class FaultyCalls
         var told = false;
         Enter(descriptor);
         for (var entry = _entries[descriptor]; entry is not null; entry = entry.Next)
-            told |= base.EpollControl(entry.Epoll, Epoll.CTL_MOD, descriptor, entry.Events, entry.Data) >= 0;
+            told |= _late[entry.Epoll]?.Abi is { } abi
+                ? ReportAgain(entry.Epoll, abi, descriptor, entry.Events, entry.Data)
+                : base.EpollControl(entry.Epoll, Epoll.CTL_MOD, descriptor, entry.Events, entry.Data) >= 0;
         Exit(descriptor);
         return told;
     }
 
     // ---- the books
-
-    private void StartPoller(int epoll) => _late[epoll] = new Late();
 
     private void Forget(int descriptor)
     {
@@ -142,7 +151,7 @@ internal partial class FaultyCalls
     // ---- events
 
     // Readable and writable, which may be told of anything at any time; a hang-up or an error is told for good.
-    private int MakeUp(int epoll, byte[] events)
+    private bool MakeUp(int poller, KqueueAbi? abi, byte[] events)
     {
         var count = _highest + 1;
         var start = source.Choose(count);
@@ -152,26 +161,27 @@ internal partial class FaultyCalls
             if (Volatile.Read(ref _entries[descriptor]) is not { } entry || IsWake(descriptor)) continue;
             Enter(descriptor);
             entry = _entries[descriptor];
-            while (entry is not null && entry.Epoll != epoll) entry = entry.Next;
+            while (entry is not null && entry.Epoll != poller) entry = entry.Next;
             var (interest, data) = entry is null ? default : (entry.Events, entry.Data);
             Exit(descriptor);
             if (entry is null) continue;
             // Once in four: an id of that slot whose time is over, or has not come.
             if (source.Choose(4) == 0) data += (source.Choose(7) - 3L) << 32;
             var made = interest & (source.Choose(3) switch { 0 => Epoll.IN, 1 => Epoll.OUT, _ => Epoll.IN | Epoll.OUT });
-            if (made == 0 || data <= 0) return 0;
+            if (abi is not null) return MakeUp(abi, descriptor, interest, data, events);
+            if (made == 0 || data <= 0) return false;
             Unsafe.WriteUnaligned(ref events[0], made);
             Unsafe.WriteUnaligned(ref events[Epoll.DataOffset], data);
-            return 1;
+            return true;
         }
-        return 0;
+        return false;
     }
 
     private bool Keep(Late late, byte[] events, int index)
     {
         if (late.Count == late.Waits.Length) return false;
         late.Waits[late.Count] = 1 + source.Choose(3);
-        Copy(events, index, late.Events, late.Count++);
+        Copy(events, index, late.Events, late.Count++, late.EventSize);
         return true;
     }
 
@@ -183,28 +193,28 @@ internal partial class FaultyCalls
         {
             if (i < held && --late.Waits[i] <= 0 && given < capacity)
             {
-                Copy(late.Events, i, events, given++);
+                Copy(late.Events, i, events, given++, late.EventSize);
                 continue;
             }
             late.Waits[kept] = late.Waits[i];
-            Copy(late.Events, i, late.Events, kept++);
+            Copy(late.Events, i, late.Events, kept++, late.EventSize);
         }
         late.Count = kept;
         return given;
     }
 
-    private static void Copy(byte[] from, int index, byte[] to, int place)
+    private static void Copy(byte[] from, int index, byte[] to, int place, int size)
     {
         if (from == to && index == place) return;
-        from.AsSpan(index * Epoll.EventSize, Epoll.EventSize).CopyTo(to.AsSpan(place * Epoll.EventSize));
+        from.AsSpan(index * size, size).CopyTo(to.AsSpan(place * size));
     }
 
-    private static void Exchange(byte[] events, int i, int k)
+    private static void Exchange(byte[] events, int i, int k, int size)
     {
-        Span<byte> one = stackalloc byte[16];
-        one = one[..Epoll.EventSize];
-        events.AsSpan(i * Epoll.EventSize, Epoll.EventSize).CopyTo(one);
-        Copy(events, k, events, i);
-        one.CopyTo(events.AsSpan(k * Epoll.EventSize));
+        Span<byte> one = stackalloc byte[64]; // the largest
+        one = one[..size];
+        events.AsSpan(i * size, size).CopyTo(one);
+        Copy(events, k, events, i, size);
+        one.CopyTo(events.AsSpan(k * size));
     }
 }

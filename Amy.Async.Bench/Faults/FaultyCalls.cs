@@ -13,7 +13,7 @@ namespace Amy.Async.Bench;
 /// such fault: nobody would tell of it.</para>
 /// <para>Only stream sockets are cut short: half a datagram is a datagram lost, and half a signalfd_siginfo is an error.</para>
 /// </remarks>
-internal sealed partial class FaultyCalls(FaultSource source) : SystemCalls
+internal sealed partial class FaultyCalls(FaultSource source) : CallsBelow
 {
     private static readonly int s_kinds = Enum.GetValues<FaultKind>().Length;
 
@@ -41,7 +41,7 @@ internal sealed partial class FaultyCalls(FaultSource source) : SystemCalls
     {
         if (Fails(FaultPoint.Create, out var error)) return error;
         var epoll = base.EpollCreate();
-        if (IsTracked(epoll)) StartPoller(epoll);
+        if (IsTracked(epoll)) _late[epoll] = new Late(Epoll.EventSize, abi: null) { HasBegun = true };
         return epoll;
     }
 

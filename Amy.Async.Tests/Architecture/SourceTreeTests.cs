@@ -59,7 +59,7 @@ internal sealed class SourceTreeTests
         "PlainBinding.cs", "Watchdog.cs", "EventLoop.Blocking.cs", "LoopBlockedEventArgs.cs", "WorkName.cs", "LoopMeter.cs", "LoopDeadline.cs",
         "EventLoopGroup.cs", "AsyncSocket.Loops.cs", "SocketSource.Moving.cs", "EventLoop.Lingering.cs", "EventLoop.Pinning.cs", "EventLoop.Metering.cs", "LeftOver.cs", "PoolQueue.cs", "Abi.Extras.cs", "Libc.Extras.cs",
         "Operation.Blocking.cs", "DescriptorSource.Blocking.cs", "Affinity.cs", "SystemCalls.Threads.cs",
-        "SelectorChoice.cs", "KqueueSelector.cs", "Kqueue.cs", "Libc.Kqueue.cs", "SystemCalls.Kqueue.cs",
+        "SelectorChoice.cs", "KqueueSelector.cs", "Kqueue.cs", "Libc.Kqueue.cs", "SystemCalls.Kqueue.cs", "SystemCalls.Files.cs",
         "PlatformDescription.cs", "PlatformNumbers.cs", "PlatformNumbers.Translation.cs", "ErrorNumbers.cs", "OnlyOnAttribute.cs",
         "PortableSystemCalls.cs", "PortableSystemCalls.Messages.cs", "ControlTranslation.cs", "Libc.Portable.cs",
     ];

@@ -21,7 +21,7 @@ internal sealed class AbiTableTests
     private static readonly string[] s_shared =
     [
         "AF_UNIX", "AF_INET", "SOCK_STREAM", "SOCK_DGRAM", "IPPROTO_IP", "IPPROTO_TCP", "IPPROTO_IPV6", "TCP_NODELAY", "MSG_OOB",
-        "MSG_PEEK", "SCM_RIGHTS", "SHUT_RD", "SHUT_WR", "SHUT_RDWR", "F_GETFL", "F_SETFL", "O_ACCMODE",
+        "MSG_PEEK", "SCM_RIGHTS", "SHUT_RD", "SHUT_WR", "SHUT_RDWR", "F_GETFL", "F_SETFL", "O_ACCMODE", "S_IFMT", "S_IFDIR", "S_IFREG",
         "POLLIN", "POLLPRI", "POLLOUT", "POLLERR", "POLLHUP", "POLLNVAL",
         "sizeof(struct timespec)", "sizeof(struct pollfd)", "offsetof(struct pollfd, events)", "offsetof(struct pollfd, revents)",
         "sizeof(struct linger)", "sizeof(struct iovec)", "offsetof(struct iovec, iov_len)",
@@ -96,8 +96,9 @@ internal sealed class AbiTableTests
             if (!property.Name.Contains('_') && property.Name is not ("FIOCLEX" or "POLLRDHUP")) layout.Add(property.Name);
             else if ((int)property.GetValue(numbers)! is var value && value != PlatformNumbers.None) used[property.Name] = value;
         }
-        Assert.That(layout, Is.EquivalentTo(new[] { "FamilyOffset", "MessageSize", "MessageFlagsOffset", "ControlLengthSize", "ControlDataOffset", "ControlAlignment" }));
+        Assert.That(layout, Is.EquivalentTo(new[] { "FamilyOffset", "StatModeOffset", "MessageSize", "MessageFlagsOffset", "ControlLengthSize", "ControlDataOffset", "ControlAlignment" }));
         used["offsetof(struct sockaddr, sa_family)"] = numbers.FamilyOffset;
+        used["offsetof(struct stat, st_mode)"] = numbers.StatModeOffset;
         used["sizeof(struct msghdr)"] = numbers.MessageSize;
         // Where the fields of the header are, from where they are written.
         Span<byte> header = stackalloc byte[56];

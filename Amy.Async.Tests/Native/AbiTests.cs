@@ -44,6 +44,7 @@ internal sealed class AbiTests
         foreach (var field in typeof(FileConstants).GetFields(System.Reflection.BindingFlags.Static | System.Reflection.BindingFlags.NonPublic))
             if (!field.Name.Any(char.IsLower)) yield return (field.Name, (int)field.GetRawConstantValue()!);
         yield return ("sizeof(struct statx)", FileConstants.StatxSize);
+        yield return ("offsetof(struct statx, stx_mode)", FileConstants.StatxModeOffset);
         yield return ("offsetof(struct statx, stx_ino)", FileConstants.StatxInodeOffset);
         yield return ("offsetof(struct statx, stx_dev_major)", FileConstants.StatxDeviceOffset);
         yield return ("sizeof(struct mmsghdr)", Marshal.SizeOf<BatchHeader>());

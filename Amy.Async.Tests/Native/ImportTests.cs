@@ -44,6 +44,7 @@ internal sealed class ImportTests
                 wrong.Add($"{function} ({method}) is called on {system}, whose libc does not have it");
         }
         Assert.That(wrong, Is.Empty);
+        Assert.That(s_exports.Keys.Except(s_imports.Select(i => i.Function)), Is.Empty, "in the list, but not imported");
         Assert.That(s_imports, Has.Count.GreaterThan(30));
     }
 

@@ -376,4 +376,23 @@ internal sealed class PortableTests
     [Test]
     public void Pinning_WithoutSchedSetaffinity_IsRefused() =>
         Assert.That(() => EventLoop.Start(new EventLoopOptions { SystemCalls = s_calls, Processor = 0 }), Throws.InstanceOf<PlatformNotSupportedException>());
+
+    [Test]
+    public void IsOnDisk_FilesAndDirectoriesAre_SocketsAreNot()
+    {
+        var (x, y) = Pair.Unix();
+        var path = Directory.CreateTempSubdirectory("amy-disk").FullName;
+        using var file = File.Create(Path.Combine(path, "file"));
+        using var folder = new Microsoft.Win32.SafeHandles.SafeFileHandle(s_calls.Open(System.Text.Encoding.UTF8.GetBytes(path + '\0'), 0), ownsHandle: true);
+        using (x)
+        using (y)
+            foreach (var calls in new[] { new SystemCalls(), s_calls })
+            {
+                Assert.That(calls.IsOnDisk((int)file.SafeFileHandle.DangerousGetHandle()), Is.True);
+                Assert.That(calls.IsOnDisk((int)folder.DangerousGetHandle()), Is.True);
+                Assert.That(calls.IsOnDisk((int)x.SafeHandle.DangerousGetHandle()), Is.False);
+                Assert.That(calls.IsOnDisk(-1), Is.False);
+            }
+        Directory.Delete(path, recursive: true);
+    }
 }

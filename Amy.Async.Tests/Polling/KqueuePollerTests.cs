@@ -32,8 +32,6 @@ internal sealed class RealKqueuePollerTests : PollerContractTests
 
     protected override bool TellsOfPriority => s_calls.KqueueAbi.EVFILT_EXCEPT != 0;
 
-    protected override bool TakesFiles => true;
-
     protected override bool IsLibkqueue => s_calls.KqueueAbi == KqueueAbi.Libkqueue;
 }
 

@@ -1,4 +1,5 @@
 using System.Net.Sockets;
+using System.Runtime.InteropServices;
 using Amy.Async.Native;
 
 namespace Amy.Async.Tests.Polling;
@@ -387,4 +388,69 @@ internal sealed class KqueueSelectorTests(int size)
         Assert.That(selector.Remove(Number(b)), Is.Zero);
         Assert.That(selector.Add(Number(b), OtherId, Interest.Both), Is.Zero);
     });
+
+    /// <summary>The kernels would take it, and tell of what is behind its position.</summary>
+    [Test]
+    public void Add_RegularFileOrDirectory_IsRefusedHere() => WithPair((selector, calls, _, b) =>
+    {
+        var asked = 0;
+        calls.OnReceipt = (_, _, error) =>
+        {
+            asked++;
+            return error;
+        };
+        using var file = File.OpenHandle(typeof(KqueueSelectorTests).Assembly.Location);
+        Assert.That(selector.Add((int)file.DangerousGetHandle(), Id, Interest.Readable), Is.EqualTo(-Errno.EPERM));
+        Assert.That(asked, Is.Zero);
+        Assert.That(selector.Add(Number(b), Id, Interest.Both), Is.Zero);
+        Assert.That(asked, Is.EqualTo(2));
+    });
+
+    /// <summary>libkqueue adds a disabled knote wrongly, and keeps those of a number that is closed.</summary>
+    [Test]
+    public void Modify_ClosesAreNotSeen_TheFileItselfTells()
+    {
+        var layout = new KqueueAbi("like libkqueue", size, userFilter: -11, exceptFilter: 0) { AddsDisabled = false, SeesCloses = false };
+        var calls = new ScriptedKqueue { Layout = layout };
+        var together = 0;
+        calls.OnReceipt = (_, flags, error) =>
+        {
+            if ((flags & (Kqueue.EV_ADD | Kqueue.EV_DISABLE)) == (Kqueue.EV_ADD | Kqueue.EV_DISABLE)) together++;
+            return (flags & Kqueue.EV_DELETE) != 0 ? 0 : error; // a deletion finds what is long gone
+        };
+        var selector = new KqueueSelector(calls, layout);
+        var (a, b) = Pair.Tcp();
+        var (c, d) = Pair.Tcp();
+        using (a)
+        using (c)
+        using (d)
+        {
+            var number = Number(b);
+            Assert.That(selector.Add(number, Id, 0), Is.Zero);
+            Assert.That(selector.Add(number, OtherId, Interest.Both), Is.EqualTo(-Errno.EEXIST));
+            Assert.That(selector.Modify(number, Id, Interest.Readable), Is.Zero);
+            b.Dispose();
+            Assert.That(LibC.dup2(Number(d), number), Is.EqualTo(number));
+            Assert.That(selector.Modify(number, Id, Interest.Readable), Is.EqualTo(-Errno.ENOENT));
+            Assert.That(selector.Add(number, Id, Interest.Readable), Is.Zero);
+            _ = LibC.close(number);
+            Assert.That(LibC.dup2(Number(a), number), Is.EqualTo(number));
+            Assert.That(selector.Add(number, OtherId, Interest.Readable), Is.Zero, "another file's");
+            c.Send([1]);
+            a.Shutdown(SocketShutdown.Both);
+            Assert.That(Wait(selector).Keys, Is.EquivalentTo(new[] { OtherId }));
+            _ = LibC.close(number);
+        }
+        selector.Close();
+        Assert.That(together, Is.Zero);
+    }
+
+    private static class LibC
+    {
+        [DllImport("libc")]
+        internal static extern int dup2(int from, int to);
+
+        [DllImport("libc")]
+        internal static extern int close(int descriptor);
+    }
 }

@@ -401,6 +401,7 @@ internal sealed class AllocationTests
     [Test]
     public void Priority() => Run.OnLoop(async () =>
     {
+        TestPoller.SkipWithoutPriority();
         var (x, y) = Pair.Tcp();
         using (x)
         using (y)

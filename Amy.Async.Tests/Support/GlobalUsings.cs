@@ -1,1 +1,3 @@
+// What the faults of the benchmarks happen to.
+global using CallsBelow = Amy.Async.Tests.KqueueDouble;
 global using NUnit.Framework;

@@ -54,6 +54,7 @@ internal static class PortableLinux
         O_CLOEXEC = 0x80000,
         FIOCLEX = 0x5451, // asm-generic/ioctls.h
         POLLRDHUP = PlatformNumbers.None,
+        StatModeOffset = System.Runtime.InteropServices.RuntimeInformation.ProcessArchitecture == System.Runtime.InteropServices.Architecture.X64 ? 24 : 16,
         MessageSize = 56,
         MessageFlagsOffset = 48,
         ControlLengthSize = 8,

@@ -34,10 +34,16 @@ internal static class FileConstants
     internal const int O_CLOEXEC = 0x80000;
 
     internal const int AT_EMPTY_PATH = 0x1000;
+    internal const int STATX_TYPE = 0x1;
     internal const int STATX_INO = 0x100;
+
+    internal const int S_IFMT = 0xf000;
+    internal const int S_IFDIR = 0x4000;
+    internal const int S_IFREG = 0x8000;
 
     /// <summary>linux/stat.h: size and offsets in <c>struct statx</c>.</summary>
     internal const int StatxSize = 256;
+    internal const int StatxModeOffset = 28;
     internal const int StatxInodeOffset = 32;
     internal const int StatxDeviceOffset = 136;
 

@@ -52,14 +52,24 @@ internal sealed class KqueueAbi(string name, int eventSize, short userFilter, sh
     /// <summary>FreeBSD's sys/event.h since version 12. It tells of no out-of-band data.</summary>
     internal static readonly KqueueAbi FreeBsd = new("FreeBSD", 64, userFilter: -11, exceptFilter: 0, ErrorNumbers.FreeBsd.ToLinux);
 
-    /// <summary>libkqueue's sys/event.h: kqueue on other systems, here on Linux. No out-of-band data either.</summary>
-    internal static readonly KqueueAbi Libkqueue = new("libkqueue", 32, userFilter: -11, exceptFilter: 0);
+    /// <summary>
+    /// libkqueue's sys/event.h: kqueue on other systems, here on Linux. No out-of-band data either. EV_ADD with EV_DISABLE leaves
+    /// its epoll instance watching, and forgets about it with the deletion: its kevent_copyin_one marks the knote as disabled
+    /// before its filter looks whether it is. Knotes outlive a descriptor that is closed (its BUGS.md).
+    /// </summary>
+    internal static readonly KqueueAbi Libkqueue = new("libkqueue", 32, userFilter: -11, exceptFilter: 0) { AddsDisabled = false, SeesCloses = false };
 
     internal string Name => name;
 
     internal int EventSize => eventSize;
 
     internal short EVFILT_USER => userFilter;
+
+    /// <summary>Whether a knote may be added and disabled by one change.</summary>
+    internal bool AddsDisabled { get; init; } = true;
+
+    /// <summary>Whether closing a descriptor removes its knotes.</summary>
+    internal bool SeesCloses { get; init; } = true;
 
     /// <summary>0: there is none.</summary>
     internal short EVFILT_EXCEPT => exceptFilter;

@@ -35,6 +35,14 @@ internal static unsafe partial class Libc
 
     internal static int FileControl(int fd, int cmd, nint arg) => fcntl_padded(fd, cmd, arg, 0, 0, 0, 0, 0, arg);
 
+    /// <summary>fstat(2) into room for the system's <c>struct stat</c>.</summary>
+    [DllImport(Library, SetLastError = LastError.IsSavedByTheStub), OnlyOn(Systems.MacOS | Systems.FreeBsd)]
+    internal static extern int fstat(int fd, void* buf);
+
+    /// <summary>The same on macOS for x86-64, where <c>fstat</c> alone has an older structure.</summary>
+    [DllImport(Library, EntryPoint = "fstat$INODE64", SetLastError = LastError.IsSavedByTheStub), OnlyOn(Systems.MacOS)]
+    internal static extern int fstat_inode64(int fd, void* buf);
+
     /// <summary>sendfile(2) of macOS: <paramref name="len"/> is how much to send, and comes back as how much was sent, also with an error.</summary>
     [DllImport(Library, EntryPoint = "sendfile", SetLastError = LastError.IsSavedByTheStub), OnlyOn(Systems.MacOS)]
     internal static extern int sendfile_apple(int fd, int s, long offset, long* len, void* hdtr, int flags);

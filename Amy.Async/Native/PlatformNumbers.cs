@@ -63,6 +63,7 @@ internal sealed partial class PlatformNumbers
         O_CLOEXEC = 0x1000000,
         FIOCLEX = 0x20006601,
         POLLRDHUP = None,
+        StatModeOffset = 4,
         MessageSize = 48,
         MessageFlagsOffset = 44,
         ControlLengthSize = 4,
@@ -116,6 +117,7 @@ internal sealed partial class PlatformNumbers
         O_CLOEXEC = 0x100000,
         FIOCLEX = 0x20006601,
         POLLRDHUP = None, // 0x4000 in newer releases; older ones would take it for nothing
+        StatModeOffset = 24,
         MessageSize = 48,
         MessageFlagsOffset = 44,
         ControlLengthSize = 4,
@@ -196,6 +198,9 @@ internal sealed partial class PlatformNumbers
     internal required int FIOCLEX { get; init; }
 
     internal required int POLLRDHUP { get; init; }
+
+    /// <summary>Where <c>struct stat</c> has st_mode, of two bytes.</summary>
+    internal required int StatModeOffset { get; init; }
 
     /// <summary>The size of <c>struct msghdr</c>. All have the name at 0, its length at 8, the vectors at 16 and 24, the control
     /// data at 32 and 40; the numbers at 24 and 40 have 4 bytes on the BSDs and 8 on Linux.</summary>

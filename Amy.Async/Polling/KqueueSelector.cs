@@ -21,6 +21,8 @@ namespace Amy.Async;
 //   anew is taken for the old one this once, and the additions stand for what is there now.
 // - ENOENT on deletion: the descriptor was closed. EPIPE on addition (FreeBSD, and macOS up to 10.11): a pipe whose reader is gone
 //   has no EVFILT_WRITE. Both are no failures.
+// - Regular files are taken, and fire while there is something behind their position. They are refused here, so that the same
+//   program is told the same on every system; one fstat(2) for each registration.
 // - macOS refuses long time-outs with EINVAL. A wait of a day that returns early is taken up again by the caller.
 // - macOS tells of out-of-band data (EVFILT_EXCEPT with NOTE_OOB; that filter fires for ordinary data and the end, too), FreeBSD
 //   and libkqueue do not.
@@ -75,6 +77,7 @@ internal sealed class KqueueSelector : Selector
     private int _changeCount;
     private int _marks = -1; // a queue that nobody waits on; see IsThere
     private Watch[] _watches = new Watch[64]; // by descriptor
+    private (long, long)[] _files = []; // likewise, where closes are not seen: which file was registered
 
     internal KqueueSelector(SystemCalls calls, KqueueAbi abi)
     {
@@ -107,8 +110,10 @@ internal sealed class KqueueSelector : Selector
     internal override int Add(int descriptor, long id, Interest interest)
     {
         if (descriptor < 0) return -Errno.EBADF;
+        if (_calls.IsOnDisk(descriptor)) return -Errno.EPERM; // as epoll answers; kqueue would tell of the position in a file
         if (descriptor >= _watches.Length) Array.Resize(ref _watches, Math.Max(descriptor + 1, _watches.Length * 2));
         if (_watches[descriptor].Filters != 0 && IsThere(descriptor)) return -Errno.EEXIST;
+        if (_watches[descriptor].Filters != 0 && !_abi.SeesCloses) Drop(descriptor);
         _watches[descriptor] = default;
         var filters = ToFilters(interest);
         ChangeAll(descriptor, filters, Kqueue.EV_ADD, id);
@@ -118,6 +123,11 @@ internal sealed class KqueueSelector : Selector
     internal override int Modify(int descriptor, long id, Interest interest)
     {
         if ((uint)descriptor >= (uint)_watches.Length || _watches[descriptor].Filters == 0) return -Errno.ENOENT;
+        if (!_abi.SeesCloses && !IsThere(descriptor))
+        {
+            Drop(descriptor);
+            return -Errno.ENOENT;
+        }
         var old = _watches[descriptor];
         var filters = ToFilters(interest);
         ChangeAll(descriptor, old.Filters, Kqueue.EV_DELETE, old.Id);
@@ -207,12 +217,24 @@ internal sealed class KqueueSelector : Selector
     private void ChangeAll(int descriptor, Filters filters, int flags, long id)
     {
         if ((flags & Kqueue.EV_ADD) != 0) flags |= Kqueue.EV_CLEAR;
-        if ((filters & Filters.Muted) != 0) Change(descriptor, Kqueue.EVFILT_READ, (flags & Kqueue.EV_ADD) != 0 ? flags | Kqueue.EV_DISABLE : flags, id);
-        if ((filters & Filters.Read) != 0) Change(descriptor, Kqueue.EVFILT_READ, flags, id);
+        if ((filters & Filters.Muted) != 0) ChangeMuted(descriptor, flags, id);
+        // Writing first: libkqueue forgets, with a later filter, that it was to be told of the peer's end (EPOLLRDHUP).
         if ((filters & Filters.Write) != 0) Change(descriptor, Kqueue.EVFILT_WRITE, flags, id);
+        if ((filters & Filters.Read) != 0) Change(descriptor, Kqueue.EVFILT_READ, flags, id);
         if ((filters & Filters.Except) != 0 && WatchesPriority) Change(descriptor, _abi.EVFILT_EXCEPT, flags, id);
         // Priority alone, where nothing tells of it: known, and silent.
         if (filters == Filters.Except && !WatchesPriority) ChangeAll(descriptor, Filters.Muted, flags, id);
+    }
+
+    private void ChangeMuted(int descriptor, int flags, long id)
+    {
+        if ((flags & Kqueue.EV_ADD) == 0)
+        {
+            Change(descriptor, Kqueue.EVFILT_READ, flags, id);
+            return;
+        }
+        Change(descriptor, Kqueue.EVFILT_READ, _abi.AddsDisabled ? flags | Kqueue.EV_DISABLE : flags, id);
+        if (!_abi.AddsDisabled) Change(descriptor, Kqueue.EVFILT_READ, Kqueue.EV_DISABLE, id);
     }
 
     private void Change(int descriptor, short filter, int flags, long id)
@@ -270,7 +292,18 @@ internal sealed class KqueueSelector : Selector
         }
         if (endOfPipe) filters = TellOfEndOfPipe(descriptor, id, filters & ~Filters.Write);
         _watches[descriptor] = new Watch { Id = id, Filters = filters };
+        if (_abi.SeesCloses) return 0;
+        if (_files.Length < _watches.Length) Array.Resize(ref _files, _watches.Length);
+        _files[descriptor] = _calls.GetFile(descriptor);
         return 0;
+    }
+
+    // What is noted of a number that stands for another file by now, where the knotes have not gone by themselves.
+    private void Drop(int descriptor)
+    {
+        ChangeAll(descriptor, _watches[descriptor].Filters, Kqueue.EV_DELETE, _watches[descriptor].Id);
+        _watches[descriptor] = default;
+        _ = Apply(_queue);
     }
 
     // Takes back the additions that succeeded.
@@ -300,9 +333,10 @@ internal sealed class KqueueSelector : Selector
     // Whether the knotes that we noted are still there, by one of them. That costs a needless edge if it is ready, and whoever asks
     // after each edge would ask for ever. So the first to ask leaves a mark, in a queue that nobody waits on: a disabled knote,
     // which dies with the number like the others and can be asked without an edge. The mark comes first: it is then of the file
-    // that the knote is found to be of.
+    // that the knote is found to be of. libkqueue's knotes do not die; there the file itself is looked at.
     private bool IsThere(int descriptor)
     {
+        if (!_abi.SeesCloses) return _calls.GetFile(descriptor) == _files[descriptor];
         var watch = _watches[descriptor];
         if (watch.IsMarked) return Mark(descriptor, Kqueue.EV_DISABLE);
         var marked = Mark(descriptor, Kqueue.EV_ADD | Kqueue.EV_CLEAR | Kqueue.EV_DISABLE);
@@ -320,7 +354,8 @@ internal sealed class KqueueSelector : Selector
     {
         if (_marks < 0) _marks = _calls.KqueueCreate();
         if (_marks < 0) return false;
-        Change(descriptor, Kqueue.EVFILT_READ, flags, WakeId);
+        if ((flags & Kqueue.EV_ADD) != 0) ChangeMuted(descriptor, flags & ~Kqueue.EV_DISABLE, WakeId);
+        else Change(descriptor, Kqueue.EVFILT_READ, flags, WakeId);
         return Apply(_marks) == 0 && Receipt(0) == 0;
     }
 
