@@ -1,0 +1,41 @@
+using System.Buffers;
+using System.Net.Sockets;
+using Microsoft.AspNetCore.Connections;
+
+namespace Amy.Async.Kestrel.Tests;
+
+/// <summary>The two pipes of a connection at the edges of their contract: misuse, threads that meet, loops that stop.</summary>
+[TestFixture(false)]
+[TestFixture(true)]
+internal sealed class PipeTests(bool inline)
+{
+    [Test]
+    public async Task Complete_UnderAReadThatEnds_LosesNoBuffer()
+    {
+        await using var pair = new Pair(inline);
+        for (var i = 0; i < 1000; i++)
+        {
+            var (connection, peer) = await pair.Connect();
+            await peer.SendAsync(new byte[100]);
+            var first = await connection.Transport.Input.ReadAtLeastAsync(100).AsTask().Within();
+            connection.Transport.Input.AdvanceTo(first.Buffer.Start, first.Buffer.End); // a part of a message is kept
+            var read = connection.Transport.Input.ReadAsync().AsTask();
+            if (i % 3 == 0) connection.Transport.Input.CancelPendingRead();
+            var sending = Task.Run(() => peer.Send(new byte[5000]));
+            Thread.SpinWait(i * 20);
+            await connection.DisposeAsync().AsTask().Within(); // completes the reader
+            await sending.Within();
+            try
+            {
+                await read.Within();
+            }
+            catch (Exception e) when (e is ConnectionAbortedException or InvalidOperationException)
+            {
+            }
+            peer.Dispose();
+        }
+        await pair.StopAsync().Within();
+        Limits.Until(() => pair.Pools.Out == 0, "all buffers are back");
+        Assert.That(pair.Pools.ReturnedTwice, Is.Zero);
+    }
+}
