@@ -10,6 +10,21 @@ namespace Amy.Async.Kestrel.Tests;
 internal sealed class PipeTests(bool inline)
 {
     [Test]
+    public async Task Read_WhileAnotherWaits_Throws_AndHarmsNeitherItNorTheLoop()
+    {
+        await using var pair = new Pair(inline);
+        var (connection, peer) = await pair.Connect();
+        var waiting = connection.Transport.Input.ReadAsync().AsTask();
+        Assert.That(() => connection.Transport.Input.ReadAsync().AsTask(), Throws.InvalidOperationException);
+        Assert.That(connection.Transport.Input.TryRead(out _), Is.False);
+        await peer.SendAsync(new byte[3]);
+        Assert.That((await waiting.Within()).Buffer.Length, Is.EqualTo(3));
+        var (another, _) = await pair.Connect(); // of the same loop
+        await another.DisposeAsync().AsTask().Within();
+        await connection.DisposeAsync().AsTask().Within();
+    }
+
+    [Test]
     public async Task Complete_UnderAReadThatEnds_LosesNoBuffer()
     {
         await using var pair = new Pair(inline);

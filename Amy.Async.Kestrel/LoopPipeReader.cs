@@ -82,8 +82,10 @@ internal sealed class LoopPipeReader : PipeReader, IBufferWriter<byte>, IValueTa
         if (cancellationToken.IsCancellationRequested) return ValueTask.FromCanceled<ReadResult>(cancellationToken);
         if (HasResult(out var result)) return new ValueTask<ReadResult>(result);
         if (_failure is not null) return ValueTask.FromException<ReadResult>(_failure);
+        var state = Volatile.Read(ref _state);
+        if (state is Waiting or Ending) throw new InvalidOperationException("Another read of this pipe is in progress.");
         _read.Reset(); // before it can be completed
-        if (Volatile.Read(ref _state) == Idle)
+        if (state == Idle)
         {
             if (Receive()) return Result();
         }
