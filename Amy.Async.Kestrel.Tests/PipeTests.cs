@@ -53,4 +53,27 @@ internal sealed class PipeTests(bool inline)
         Limits.Until(() => pair.Pools.Out == 0, "all buffers are back");
         Assert.That(pair.Pools.ReturnedTwice, Is.Zero);
     }
+
+    [Test]
+    public async Task AdvanceTo_PositionOfAnotherBuffer_Throws_AndLosesNothing()
+    {
+        await using var pair = new Pair(inline);
+        var (connection, peer) = await pair.Connect();
+        var input = connection.Transport.Input;
+        await peer.SendAsync("hello"u8.ToArray());
+        var read = await input.ReadAtLeastAsync(5).AsTask().Within();
+        var (other, otherPeer) = await pair.Connect();
+        await otherPeer.SendAsync(new byte[1]);
+        var foreign = await other.Transport.Input.ReadAsync().AsTask().Within();
+        Assert.That(() => input.AdvanceTo(foreign.Buffer.End), Throws.InvalidOperationException);
+        Assert.That(() => input.AdvanceTo(read.Buffer.GetPosition(0), foreign.Buffer.End), Throws.Nothing);
+        var again = await input.ReadAsync().AsTask().Within();
+        Assert.That(again.Buffer.ToArray(), Is.EqualTo("hello"u8.ToArray()));
+        input.AdvanceTo(again.Buffer.GetPosition(2));
+        Assert.That(() => input.AdvanceTo(again.Buffer.GetPosition(1)), Throws.InvalidOperationException, "back");
+        again = await input.ReadAsync().AsTask().Within();
+        Assert.That(again.Buffer.ToArray(), Is.EqualTo("llo"u8.ToArray()));
+        await connection.DisposeAsync().AsTask().Within();
+        await other.DisposeAsync().AsTask().Within();
+    }
 }

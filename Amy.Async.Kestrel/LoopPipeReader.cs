@@ -131,9 +131,11 @@ internal sealed class LoopPipeReader : PipeReader, IBufferWriter<byte>, IValueTa
     {
         if (_completed) throw Completed();
         var last = _tail;
+        var target = consumed.GetObject() as Segment;
+        if (last is not null && target is not null) Check(target, consumed.GetInteger()); // before anything changes
         _examinedAll = last is null || examined.GetObject() == last && examined.GetInteger() == last.End;
-        if (last is null || consumed.GetObject() is not Segment target) return; // an empty buffer's position
-        while (_head != target) DropHead(); // throws if the position is not of this buffer
+        if (last is null || target is null) return; // an empty buffer's position
+        while (_head != target) DropHead();
         _start = consumed.GetInteger();
         if (_start < target.End) return;
         // All of it is consumed. The last one stays while a receive may go into it.
@@ -399,9 +401,17 @@ internal sealed class LoopPipeReader : PipeReader, IBufferWriter<byte>, IValueTa
 
     // ---- buffers
 
+    private void Check(Segment target, int index)
+    {
+        var segment = _head;
+        while (segment is not null && segment != target) segment = segment.NextSegment;
+        if (segment is null || index > segment.End || segment == _head && index < _start)
+            throw new InvalidOperationException("The position is not of the buffer that was read last.");
+    }
+
     private void DropHead()
     {
-        var head = _head ?? throw new InvalidOperationException("The position is not of the buffer that was read last.");
+        var head = _head!;
         _head = head.NextSegment;
         _start = 0;
         if (_head is null) _tail = null;
