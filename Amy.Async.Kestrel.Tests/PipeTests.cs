@@ -25,6 +25,67 @@ internal sealed class PipeTests(bool inline)
     }
 
     [Test]
+    public async Task LoopsStop_ConnectionsThatLive_AreTold()
+    {
+        await using var pair = new Pair(inline);
+        var (reading, _) = await pair.Connect();
+        var (idle, _) = await pair.Connect();
+        var (writing, _) = await pair.Connect();
+        var read = reading.Transport.Input.ReadAsync().AsTask();
+        var flush = FillUp(writing);
+        Assert.That(flush.IsCompleted, Is.False);
+        var closed = new[] { reading, idle, writing }.Select(Closed).ToArray();
+        await pair.StopAsync().Within();
+        await Limits.Throws<ConnectionAbortedException>(() => read);
+        await flush.Within();
+        await Task.WhenAll(closed).Within();
+        foreach (var connection in new[] { reading, idle, writing }) await connection.DisposeAsync().AsTask().Within();
+        Limits.Until(() => pair.Pools.Out == 0, "all buffers are back");
+        Assert.That(pair.Pools.ReturnedTwice, Is.Zero);
+    }
+
+    private static Task Closed(ConnectionContext connection)
+    {
+        var closed = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        connection.ConnectionClosed.Register(closed.SetResult);
+        return closed.Task;
+    }
+
+    // Flushes until one waits.
+    private static Task FillUp(ConnectionContext connection)
+    {
+        var chunk = new byte[60_000];
+        for (var i = 0; i < 1000; i++)
+        {
+            var flush = connection.Transport.Output.WriteAsync(chunk);
+            if (!flush.IsCompleted) return flush.AsTask();
+        }
+        return Task.CompletedTask;
+    }
+
+    [Test]
+    public async Task Abort_UnderAFlushThatWaits_ResumesIt()
+    {
+        await using var pair = new Pair(inline);
+        for (var i = 0; i < 20; i++)
+        {
+            var (connection, peer) = await pair.Connect();
+            var closed = 0;
+            connection.ConnectionClosed.Register(() => Interlocked.Increment(ref closed));
+            var flush = FillUp(connection);
+            Assert.That(flush.IsCompleted, Is.False);
+            if (i % 2 == 0) connection.Abort();
+            else peer.Close(0);
+            await flush.Within();
+            await connection.DisposeAsync().AsTask().Within();
+            Assert.That(closed, Is.EqualTo(1));
+            peer.Dispose();
+        }
+        Limits.Until(() => pair.Pools.Out <= 16, "all buffers are back but those that the loop keeps");
+        Assert.That(pair.Pools.ReturnedTwice, Is.Zero);
+    }
+
+    [Test]
     public async Task Complete_UnderAReadThatEnds_LosesNoBuffer()
     {
         await using var pair = new Pair(inline);

@@ -158,7 +158,12 @@ internal sealed partial class LoopConnection : ConnectionContext, IDuplexPipe, I
             _hangUp.GetAwaiter().GetResult();
             if (_maxReadBufferSize < long.MaxValue && _socket.Socket.Available > _maxReadBufferSize) return;
         }
-        catch (Exception e) when (e is ObjectDisposedException or SocketException or InvalidOperationException)
+        catch (ObjectDisposedException e)
+        {
+            Shutdown(Translate(e), abort: true); // the loop has stopped (or this is closed already: then it does nothing)
+            return;
+        }
+        catch (Exception e) when (e is SocketException or InvalidOperationException)
         {
             return; // closed meanwhile
         }
