@@ -1,4 +1,5 @@
 using System.Buffers;
+using System.IO.Pipelines;
 using System.Net.Sockets;
 using Microsoft.AspNetCore.Connections;
 
@@ -136,5 +137,50 @@ internal sealed class PipeTests(bool inline)
         Assert.That(again.Buffer.ToArray(), Is.EqualTo("llo"u8.ToArray()));
         await connection.DisposeAsync().AsTask().Within();
         await other.DisposeAsync().AsTask().Within();
+    }
+
+    [Test]
+    public async Task Flush_ThatGoesOn_DoesNotHoldUpWhatIsQueuedBehindIt()
+    {
+        if (inline) Assert.Ignore("Inline, an application that blocks blocks the loop.");
+        await using var pair = new Pair(inline);
+        var (connection, peer) = await pair.Connect();
+        var output = connection.Transport.Output;
+        using var release = new ManualResetEventSlim();
+        var counted = new TaskCompletionSource<long>(TaskCreationOptions.RunContinuationsAsynchronously);
+        var writing = Task.Run(async () =>
+        {
+            var total = 0L;
+            while (true)
+            {
+                // Together above the limit of 64 KiB, and the second alone below half of it.
+                var flush = Write(45_000);
+                if (flush.IsCompleted && pair.Pools.Out == 0) continue; // the kernel took it
+                if (flush.IsCompleted) flush = Write(25_000);
+                if (flush.IsCompleted) continue;
+                counted.SetResult(total);
+                await flush.ConfigureAwait(false);
+                release.Wait(Limits.Limit);
+                return;
+            }
+
+            ValueTask<FlushResult> Write(int count)
+            {
+                output.Write(new byte[count]);
+                total += count;
+                return output.FlushAsync();
+            }
+        });
+        var total = await counted.Task.Within();
+        var buffer = new byte[65536];
+        for (var got = 0L; got < total;)
+        {
+            var n = await peer.ReceiveAsync(buffer).WaitAsync(TimeSpan.FromSeconds(5));
+            if (n == 0) Assert.Fail("closed");
+            got += n;
+        }
+        release.Set();
+        await writing.Within();
+        await connection.DisposeAsync().AsTask().Within();
     }
 }
