@@ -183,4 +183,24 @@ internal sealed class PipeTests(bool inline)
         await writing.Within();
         await connection.DisposeAsync().AsTask().Within();
     }
+
+    [Test]
+    public async Task EndPoints_OfAConnectionThatIsOver_AreStillTold()
+    {
+        var seen = new TaskCompletionSource<(string?, string?)>();
+        await using var server = await Server.Raw(inline, async connection =>
+        {
+            await Closed(connection);
+            connection.Abort();
+            seen.SetResult((connection.LocalEndPoint?.ToString(), connection.RemoteEndPoint?.ToString()));
+        });
+        string remote;
+        using (var socket = await server.Connect())
+        {
+            remote = socket.LocalEndPoint!.ToString()!;
+            Limits.Until(() => server.Log.Entries.Any(e => e.Id.Id == 1 && e.Category == "Amy.Async.Kestrel"), "accepted");
+            socket.LingerState = new LingerOption(true, 0);
+        }
+        Assert.That(await seen.Task.Within(), Is.EqualTo((server.EndPoint.ToString(), remote)));
+    }
 }

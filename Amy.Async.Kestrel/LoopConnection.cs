@@ -56,6 +56,8 @@ internal sealed partial class LoopConnection : ConnectionContext, IDuplexPipe, I
     /// <summary>Begins to watch for the peer's hang-up, which an application that does not read would not see.</summary>
     internal void Start()
     {
+        _localEndPoint = EndPointOf(_socket, remote: false); // now: of a connection that is over, the kernel knows them no more
+        _remoteEndPoint = EndPointOf(_socket, remote: true);
         TransportLog.Accepted(_logger, ConnectionId);
         try
         {
