@@ -13,6 +13,8 @@ using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Connections.Features;
 using Microsoft.AspNetCore.Hosting;
+using Microsoft.AspNetCore.Hosting.Server;
+using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.AspNetCore.SignalR;
@@ -207,6 +209,20 @@ internal sealed class FeatureTests(bool inline)
         var failure = await Limits.Throws<IOException>(() => Server.Start(inline, _ => { }, transport: options => options.ReusePort = reusePort,
             kestrel: options => options.Listen(server.EndPoint)));
         Assert.That(failure.InnerException, Is.InstanceOf<AddressInUseException>());
+    }
+
+    [Test]
+    public async Task AnyAddress_IsServedOverBothVersionsOfIP([Values] bool reusePort)
+    {
+        if (!Socket.OSSupportsIPv6) Assert.Ignore("There is no IPv6 here.");
+        await using var server = await Server.Start(inline, application => application.MapGet("/", (HttpContext context) => context.Connection.RemoteIpAddress!.ToString()),
+            transport: options => options.ReusePort = reusePort, kestrel: options => options.ListenAnyIP(0));
+        var any = server.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.Single(address => address.Contains("[::]", StringComparison.Ordinal));
+        var port = new Uri(any).Port;
+        Assert.That(port, Is.Not.Zero);
+        using var client = new HttpClient();
+        Assert.That(await client.GetStringAsync(new Uri($"http://127.0.0.1:{port}/")).Within(), Is.EqualTo("::ffff:127.0.0.1"));
+        Assert.That(await client.GetStringAsync(new Uri($"http://[::1]:{port}/")).Within(), Is.EqualTo("::1"));
     }
 
     [Test]

@@ -46,13 +46,13 @@ internal sealed partial class LoopConnection : IFeatureCollection, IConnectionId
 
     public override EndPoint? LocalEndPoint
     {
-        get => _localEndPoint ??= EndPointOf(_socket, remote: false);
+        get => _localEndPoint;
         set => _localEndPoint = value;
     }
 
     public override EndPoint? RemoteEndPoint
     {
-        get => _remoteEndPoint ??= EndPointOf(_socket, remote: true);
+        get => _remoteEndPoint;
         set => _remoteEndPoint = value;
     }
 
@@ -62,7 +62,7 @@ internal sealed partial class LoopConnection : IFeatureCollection, IConnectionId
 
     public override void Abort() => Abort(new ConnectionAbortedException("The connection was aborted by the application."));
 
-    // Asked of the kernel when first wanted; a connection that is over has none.
+    // Null: the connection was over before it was accepted.
     private static EndPoint? EndPointOf(AsyncSocket socket, bool remote)
     {
         try

@@ -56,6 +56,8 @@ internal sealed partial class LoopConnection : ConnectionContext, IDuplexPipe, I
     /// <summary>Begins to watch for the peer's hang-up, which an application that does not read would not see.</summary>
     internal void Start()
     {
+        _localEndPoint = EndPointOf(_socket, remote: false); // now: of a connection that is over, the kernel knows them no more
+        _remoteEndPoint = EndPointOf(_socket, remote: true);
         TransportLog.Accepted(_logger, ConnectionId);
         try
         {
@@ -158,7 +160,12 @@ internal sealed partial class LoopConnection : ConnectionContext, IDuplexPipe, I
             _hangUp.GetAwaiter().GetResult();
             if (_maxReadBufferSize < long.MaxValue && _socket.Socket.Available > _maxReadBufferSize) return;
         }
-        catch (Exception e) when (e is ObjectDisposedException or SocketException or InvalidOperationException)
+        catch (ObjectDisposedException e)
+        {
+            Shutdown(Translate(e), abort: true); // the loop has stopped (or this is closed already: then it does nothing)
+            return;
+        }
+        catch (Exception e) when (e is SocketException or InvalidOperationException)
         {
             return; // closed meanwhile
         }

@@ -17,9 +17,10 @@ namespace Amy.Async.Kestrel;
 /// <item><term>Orphan</term><description>a receive is in progress, for no read: the free part of the last buffer (which stays), <c>_next</c>
 /// and <c>_received</c> are its, the rest is the application's</description></item>
 /// <item><term>Arrived</term><description>it has ended; the application's next read takes the result. All is the application's</description></item>
+/// <item><term>Ending</term><description>it has ended, and its result is being taken for the read that waits; all is the receive's</description></item>
 /// </list>
-/// <para>The application moves Idle to Waiting, Orphan to Waiting, Arrived to Idle; the receive's end moves Waiting to Idle and
-/// Orphan to Arrived; whoever cancels, Waiting to Orphan. Each by a compare-exchange where two may want to: who succeeds goes
+/// <para>The application moves Idle to Waiting, Orphan to Waiting, Arrived to Idle; the receive's end moves Waiting to Ending to
+/// Idle and Orphan to Arrived; whoever cancels, Waiting to Orphan. Each by a compare-exchange where two may want to: who succeeds goes
 /// on.</para>
 /// </remarks>
 internal sealed class LoopPipeReader : PipeReader, IBufferWriter<byte>, IValueTaskSource<ReadResult>, IThreadPoolWorkItem
@@ -28,6 +29,7 @@ internal sealed class LoopPipeReader : PipeReader, IBufferWriter<byte>, IValueTa
     private const int Waiting = 1;
     private const int Orphan = 2;
     private const int Arrived = 3;
+    private const int Ending = 4;
 
     private const int WorthACall = 1024; // bytes: for less a fresh buffer is better than a receive of its own
 
@@ -80,8 +82,10 @@ internal sealed class LoopPipeReader : PipeReader, IBufferWriter<byte>, IValueTa
         if (cancellationToken.IsCancellationRequested) return ValueTask.FromCanceled<ReadResult>(cancellationToken);
         if (HasResult(out var result)) return new ValueTask<ReadResult>(result);
         if (_failure is not null) return ValueTask.FromException<ReadResult>(_failure);
+        var state = Volatile.Read(ref _state);
+        if (state is Waiting or Ending) throw new InvalidOperationException("Another read of this pipe is in progress.");
         _read.Reset(); // before it can be completed
-        if (Volatile.Read(ref _state) == Idle)
+        if (state == Idle)
         {
             if (Receive()) return Result();
         }
@@ -127,9 +131,11 @@ internal sealed class LoopPipeReader : PipeReader, IBufferWriter<byte>, IValueTa
     {
         if (_completed) throw Completed();
         var last = _tail;
+        var target = consumed.GetObject() as Segment;
+        if (last is not null && target is not null) Check(target, consumed.GetInteger()); // before anything changes
         _examinedAll = last is null || examined.GetObject() == last && examined.GetInteger() == last.End;
-        if (last is null || consumed.GetObject() is not Segment target) return; // an empty buffer's position
-        while (_head != target) DropHead(); // throws if the position is not of this buffer
+        if (last is null || target is null) return; // an empty buffer's position
+        while (_head != target) DropHead();
         _start = consumed.GetInteger();
         if (_start < target.End) return;
         // All of it is consumed. The last one stays while a receive may go into it.
@@ -146,7 +152,10 @@ internal sealed class LoopPipeReader : PipeReader, IBufferWriter<byte>, IValueTa
     {
         if (_completed) return;
         _completed = true;
-        if (Volatile.Read(ref _state) is Idle or Arrived) Release();
+        // Story: this sets the flag, then looks at the state; the receive's end sets the state, then looks at the flag. Whichever
+        // comes later gives the buffers back, or both try to.
+        Interlocked.MemoryBarrier();
+        ReleaseIfMine();
     }
 
     // ---- receiving: IBufferWriter, called around each system call, on the loop's thread or the application's
@@ -234,15 +243,16 @@ internal sealed class LoopPipeReader : PipeReader, IBufferWriter<byte>, IValueTa
             switch (Volatile.Read(ref _state))
             {
                 case Waiting:
-                    if (Interlocked.CompareExchange(ref _state, Idle, Waiting) != Waiting) continue; // cancelled
+                    if (Interlocked.CompareExchange(ref _state, Ending, Waiting) != Waiting) continue; // cancelled
                     Take();
+                    Interlocked.Exchange(ref _state, Idle);
                     if (_connection.IsInline || !_memory.Loop.IsCurrent) CompleteRead();
                     else ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
-                    if (_completed) Release(); // under a read that waited
+                    if (_completed) ReleaseIfMine(); // under a read that waited
                     return;
                 default:
                     if (Interlocked.CompareExchange(ref _state, Arrived, Orphan) != Orphan) continue; // the next read waits for it
-                    if (_completed) Release();
+                    if (_completed) ReleaseIfMine();
                     return;
             }
         }
@@ -377,6 +387,7 @@ internal sealed class LoopPipeReader : PipeReader, IBufferWriter<byte>, IValueTa
             _token = default;
         }
         _read.GetResult(token);
+        if (_completed) throw Completed(); // under this read: the buffers are gone
         var cancelled = _cancelled;
         _cancelled = false;
         return Current(cancelled);
@@ -390,9 +401,17 @@ internal sealed class LoopPipeReader : PipeReader, IBufferWriter<byte>, IValueTa
 
     // ---- buffers
 
+    private void Check(Segment target, int index)
+    {
+        var segment = _head;
+        while (segment is not null && segment != target) segment = segment.NextSegment;
+        if (segment is null || index > segment.End || segment == _head && index < _start)
+            throw new InvalidOperationException("The position is not of the buffer that was read last.");
+    }
+
     private void DropHead()
     {
-        var head = _head ?? throw new InvalidOperationException("The position is not of the buffer that was read last.");
+        var head = _head!;
         _head = head.NextSegment;
         _start = 0;
         if (_head is null) _tail = null;
@@ -400,8 +419,10 @@ internal sealed class LoopPipeReader : PipeReader, IBufferWriter<byte>, IValueTa
         _spare = head;
     }
 
-    private void Release()
+    // Once completed, no receive begins any more: of one that is in progress, the end does this.
+    private void ReleaseIfMine()
     {
+        if (Volatile.Read(ref _state) is not (Idle or Arrived)) return;
         if (Interlocked.Exchange(ref _released, 1) != 0) return;
         while (_head is not null) DropHead();
         if (_received > 0 && _intoNext) _next.Release(_memory);

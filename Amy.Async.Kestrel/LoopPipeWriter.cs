@@ -241,10 +241,11 @@ internal sealed class LoopPipeWriter : PipeWriter, IValueTaskSource<FlushResult>
                 _connection.OnSendFailed(e);
             }
         }
+        var resume = false;
         while (true)
         {
             ReleaseInFlight();
-            bool resume, end;
+            bool end;
             Segment? next, last;
             lock (_lock)
             {
@@ -256,17 +257,22 @@ internal sealed class LoopPipeWriter : PipeWriter, IValueTaskSource<FlushResult>
                 var failed = _connection.ShutdownReason is not null;
                 if (failed && next is not null) continue; // given back, not sent
                 if (next is null) _sending = false;
-                resume = _waiting && (failed || _inFlightBytes <= _resumeAt);
-                if (resume) _waiting = false;
+                if (_waiting && (failed || _inFlightBytes <= _resumeAt))
+                {
+                    _waiting = false;
+                    resume = true;
+                }
                 end = next is null && _completed;
             }
-            if (resume) Schedule(Outcome.Room);
             if (end) End();
-            if (next is null) return;
-            if (TrySend(next, last!)) continue;
-            Hook();
-            return;
+            if (next is not null)
+            {
+                if (TrySend(next, last!)) continue;
+                Hook();
+            }
+            break;
         }
+        if (resume) Schedule(Outcome.Room); // last: the application may go on in here, for as long as it likes
     }
 
     private void ReleaseInFlight()
