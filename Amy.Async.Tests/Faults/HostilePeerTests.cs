@@ -119,6 +119,7 @@ internal sealed class HostilePeerTests
     [Test]
     public void Senders_OneByteNowAndThen_CostNoMoreThanTheyHaveSent()
     {
+        TestPoller.SkipOnLibkqueue("edges are lost where more descriptors are ready at once than its list of events has room for");
         const int Peers = 300, Bytes = 100;
         var lines = 0;
         using var server = new Server(async connection =>
@@ -199,6 +200,7 @@ internal sealed class HostilePeerTests
     [Test]
     public void Connections_ThatNeverSpeak_CostLittle_AndATimeoutEndsSome()
     {
+        TestPoller.SkipOnLibkqueue("edges are lost where more descriptors are ready at once than its list of events has room for");
         var peers = Math.Min(10_000, (DescriptorLimit() - Directory.GetFileSystemEntries("/proc/self/fd").Length - 300) / 2);
         TestContext.Out.WriteLine($"{peers} connections");
         Assert.That(peers, Is.GreaterThan(1000));
@@ -248,6 +250,7 @@ internal sealed class HostilePeerTests
     [Test]
     public void Connections_ResetBeforeTheyAreAccepted_EndQuietly()
     {
+        TestPoller.SkipOnLibkqueue("it takes the error of a connection away (SO_ERROR) before a call can tell it");
         const int Peers = 1000;
         using var server = new Server(Echo);
         var before = Descriptors.Settle();
@@ -267,6 +270,7 @@ internal sealed class HostilePeerTests
     [TestCase("frames")]
     public void Nonsense_FromManyAtOnce_IsRefusedByEach(string codec)
     {
+        TestPoller.SkipOnLibkqueue("edges are lost where more descriptors are ready at once than its list of events has room for");
         const int Peers = 200, Most = 1000;
         using var server = new Server(async connection =>
         {

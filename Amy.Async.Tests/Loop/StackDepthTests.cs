@@ -50,6 +50,7 @@ internal sealed class StackDepthTests
     [Test]
     public void ConnectionsReadyAtOnce_ResumeOnAFlatStack([Values("captured", "free", "task", "nested")] string how) => Run.OnLoop(async () =>
     {
+        TestPoller.SkipOnLibkqueue("edges are lost where more descriptors are ready at once than its list of events has room for");
         var count = Math.Min(10_000, DescriptorsLeft() / 2);
         Assert.That(count, Is.GreaterThanOrEqualTo(500), "the limit of open files is too low for this test");
         TestContext.Out.WriteLine($"{count} connections");
@@ -116,6 +117,7 @@ internal sealed class StackDepthTests
     [Test]
     public void TenThousandDescriptorsReadyAtOnce_ResumeOnAFlatStack() => Run.OnLoop(async () =>
     {
+        TestPoller.SkipOnLibkqueue("edges are lost where more descriptors are ready at once than its list of events has room for");
         var count = Math.Min(10_000, DescriptorsLeft());
         Assert.That(count, Is.GreaterThanOrEqualTo(2000), "the limit of open files is too low for this test");
         TestContext.Out.WriteLine($"{count} descriptors");

@@ -459,6 +459,7 @@ internal class AsyncFdTests
     [TestCase("dup stays open")]
     public void RawDescriptor_ClosedByItsOwner_UnderAWait_EndsIt(string how) => Run.OnLoop(async () =>
     {
+        TestPoller.SkipWithoutFiles();
         if (how == "dup stays open") TestPoller.SkipOnLibkqueue("what it has of a closed number with a dup cannot be removed any more");
         var (r, w) = PipeOf();
         var copy = how == "dup stays open" ? C.dup(r) : -1;
@@ -483,6 +484,7 @@ internal class AsyncFdTests
     [Test]
     public void RawDescriptor_ReusedBetweenOperations_IsFoundStale() => Run.OnLoop(async () =>
     {
+        TestPoller.SkipWithoutFiles();
         var (r, w) = PipeOf();
         using var fd = AsyncFd.FromDescriptor(r);
         C.write(w, [1], 1);
@@ -498,6 +500,7 @@ internal class AsyncFdTests
     [Test]
     public void RawDescriptor_Reused_TheOtherFilesBlockingModeIsLeftAlone() => Run.OnLoop(() =>
     {
+        TestPoller.SkipWithoutFiles();
         var (r, w) = PipeOf();
         var fd = AsyncFd.FromDescriptor(r);
         var (r2, w2) = PipeOf();
