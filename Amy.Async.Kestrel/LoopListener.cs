@@ -39,7 +39,7 @@ internal sealed class LoopListener : IConnectionListener
     public async ValueTask UnbindAsync(CancellationToken cancellationToken = default)
     {
         await _unbind.CancelAsync().ConfigureAwait(false);
-        await _accepting.ConfigureAwait(false); // soon, whatever the token: Kestrel unbinds under a cancelled one, too
+        await AcceptingEnds().ConfigureAwait(false); // soon, whatever the token: Kestrel unbinds under a cancelled one, too
         foreach (var socket in _sockets) socket.Dispose();
         _accepted.Writer.TryComplete();
     }
@@ -48,6 +48,18 @@ internal sealed class LoopListener : IConnectionListener
     {
         await _unbind.CancelAsync().ConfigureAwait(false);
         _accepted.Writer.TryComplete(); // before waiting: nobody takes any more
+        await AcceptingEnds().ConfigureAwait(false);
+        foreach (var socket in _sockets) socket.Dispose();
+        while (_accepted.Reader.TryRead(out var connection))
+        {
+            connection.Abort(new ConnectionAbortedException("The listener was disposed before the connection was taken."));
+            await connection.DisposeAsync().ConfigureAwait(false);
+        }
+        _unbind.Dispose();
+    }
+
+    private async Task AcceptingEnds()
+    {
         try
         {
             await _accepting.ConfigureAwait(false);
@@ -56,13 +68,6 @@ internal sealed class LoopListener : IConnectionListener
         {
             // the loops have stopped
         }
-        foreach (var socket in _sockets) socket.Dispose();
-        while (_accepted.Reader.TryRead(out var connection))
-        {
-            connection.Abort(new ConnectionAbortedException("The listener was disposed before the connection was taken."));
-            await connection.DisposeAsync().ConfigureAwait(false);
-        }
-        _unbind.Dispose();
     }
 
     // On the listener's loop, under its context.
