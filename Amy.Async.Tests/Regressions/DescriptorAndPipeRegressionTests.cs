@@ -89,6 +89,7 @@ internal sealed class DescriptorAndPipeRegressionTests
     [Test]
     public void RawDescriptor_PriorityThatLasts_IsNoHotLoop()
     {
+        TestPoller.SkipWithoutPriority();
         TestPoller.SkipOnLibkqueue("whether a number is still the same is asked without a change");
         var calls = new CountingCalls();
         Run.OnLoop(async () =>

@@ -14,7 +14,9 @@ internal static class TestPoller
     internal static bool IsKqueue { get; private set; }
 
     /// <summary>Whether they are on libkqueue.</summary>
-    internal static bool IsLibkqueue { get; private set; }
+    internal static bool IsLibkqueue => s_abi == KqueueAbi.Libkqueue;
+
+    private static KqueueAbi? s_abi; // null: not on kqueue. Asked for once: the calls that a test puts in may know of none
 
     [ModuleInitializer]
     internal static void Choose()
@@ -32,7 +34,7 @@ internal static class TestPoller
         if (KqueueDouble.DefaultLayout is not null) SystemCalls.Instance = new KqueueDouble();
         using var poller = new Poller();
         IsKqueue = poller.Kind == PollerKind.Kqueue;
-        IsLibkqueue = IsKqueue && SystemCalls.Instance.KqueueAbi == KqueueAbi.Libkqueue;
+        s_abi = IsKqueue ? SystemCalls.Instance.KqueueAbi : null;
     }
 
     /// <summary>For tests of what epoll alone does.</summary>
@@ -56,7 +58,7 @@ internal static class TestPoller
     /// <summary>For tests that need to be told of out-of-band data.</summary>
     internal static void SkipWithoutPriority()
     {
-        if (IsKqueue && SystemCalls.Instance.KqueueAbi.EVFILT_EXCEPT == 0) Assert.Ignore($"{SystemCalls.Instance.KqueueAbi.Name} tells of no out-of-band data");
+        if (s_abi is { EVFILT_EXCEPT: 0 }) Assert.Ignore($"{s_abi.Name} tells of no out-of-band data");
     }
 }
 
