@@ -1,3 +1,3 @@
+global using NUnit.Framework;
 // What the faults of the benchmarks happen to.
 global using CallsBelow = Amy.Async.Tests.KqueueDouble;
-global using NUnit.Framework;
