@@ -41,8 +41,8 @@ internal sealed class PoolQueueTests(bool asksLate)
     /// <summary>All become readable while the loop is away, so that it finds them in one look.</summary>
     private void SendToAllAtOnce()
     {
-        using var sent = new ManualResetEventSlim();
-        using var away = new ManualResetEventSlim();
+        var sent = new ManualResetEventSlim(); // not disposed: the loop may still be in its Wait
+        var away = new ManualResetEventSlim();
         _loop.Post(() =>
         {
             away.Set();
@@ -57,7 +57,7 @@ internal sealed class PoolQueueTests(bool asksLate)
     public void AwaiterThatBlocks_HoldsNobodyElse()
     {
         var waiting = Pairs - 4; // each of the first four blocks until the others have gone on: the pool has, or starts, threads for them
-        using var others = new CountdownEvent(waiting);
+        var others = new CountdownEvent(waiting); // not disposed: the last to signal is still in it
         var armed = 0;
         var tasks = _pairs.Select((pair, i) => Task.Run(async () =>
         {
@@ -78,7 +78,7 @@ internal sealed class PoolQueueTests(bool asksLate)
     {
         var local = new AsyncLocal<string?>();
         var (dirty, alien) = (0, 0);
-        using var all = new CountdownEvent(Pairs);
+        var all = new CountdownEvent(Pairs); // not disposed: the last to signal is still in it
         foreach (var (here, _) in _pairs)
         {
             // A bare callback, without a state machine, which would put back what it changed.
