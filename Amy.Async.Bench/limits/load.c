@@ -1,6 +1,8 @@
 // A client in a closed loop for echo servers: each connection has one message on its way. Obeys lines on standard input:
 //   "run PORT CONNECTIONS BYTES MILLISECONDS" -> "REQUESTS P50_NS P99_NS P999_NS ERRORS"
-// A fifth of the time warms up and is not counted. Every byte that comes back is compared. Ends with the end of standard input.
+// With BYTES 0 the message is a GET of HTTP/1.1, and the answer a small page that comes in one piece, as long each time.
+// A fifth of the time warms up and is not counted. Every byte that comes back is compared; of a page, its status and length.
+// Ends with the end of standard input.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -22,6 +24,8 @@ struct connection { int fd; uint32_t number; uint32_t trip; size_t got; int64_t 
 static struct connection all[MAX_CONNECTIONS];
 static unsigned char table[MAX_BYTES + 4096], in[MAX_BYTES];
 static int64_t counts[POWERS * FINE];
+static const char get[] = "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
+static size_t page; // its length, as the first answer had it
 
 static int64_t now(void) {
     struct timespec t;
@@ -52,7 +56,8 @@ static int64_t percentile(int64_t total, double share) {
 static const unsigned char *message_of(const struct connection *c) { return table + (c->number * 7919u + c->trip * 31u) % 4096; }
 
 static int send_message(struct connection *c, size_t bytes) {
-    const unsigned char *m = message_of(c);
+    const unsigned char *m = bytes ? message_of(c) : (const unsigned char *)get;
+    if (!bytes) bytes = sizeof get - 1;
     c->got = 0;
     c->start = now();
     for (size_t sent = 0; sent < bytes;) {
@@ -61,6 +66,14 @@ static int send_message(struct connection *c, size_t bytes) {
         sent += (size_t)n;
     }
     return 0;
+}
+
+// Whether what was received is what is to come next.
+static int is_right(const struct connection *c, size_t bytes, ssize_t r) {
+    if (r <= 0) return 0;
+    if (bytes) return !memcmp(in, message_of(c) + c->got, (size_t)r);
+    if (!page) page = (size_t)r;
+    return (size_t)r == page && page > 12 && !memcmp(in, "HTTP/1.1 200", 12);
 }
 
 static void run(int port, int connections, size_t bytes, int64_t ms) {
@@ -77,6 +90,7 @@ static void run(int port, int connections, size_t bytes, int64_t ms) {
         open++;
     }
     memset(counts, 0, sizeof counts);
+    page = 0;
     int64_t done = 0, begin = now(), measured = begin + ms * 200000, end = begin + ms * 1000000;
     for (int i = 0; i < connections; i++) errors += send_message(&all[i], bytes) < 0;
     for (int64_t t = begin; t < end && open > 0; t = now()) {
@@ -84,9 +98,9 @@ static void run(int port, int connections, size_t bytes, int64_t ms) {
         int n = epoll_wait(ep, events, 512, 100);
         for (int i = 0; i < n; i++) {
             struct connection *c = events[i].data.ptr;
-            ssize_t r = recv(c->fd, in, bytes - c->got, MSG_DONTWAIT);
+            ssize_t r = recv(c->fd, in, bytes ? bytes - c->got : sizeof in, MSG_DONTWAIT);
             if (r < 0 && errno == EAGAIN) continue;
-            if (r <= 0 || memcmp(in, message_of(c) + c->got, (size_t)r)) {
+            if (!is_right(c, bytes, r)) {
                 errors++;
                 open--;
                 epoll_ctl(ep, EPOLL_CTL_DEL, c->fd, NULL);
@@ -112,7 +126,7 @@ int main(void) {
     int port, connections;
     long bytes, ms;
     while (scanf(" run %d %d %ld %ld", &port, &connections, &bytes, &ms) == 4) {
-        if (connections < 1 || connections > MAX_CONNECTIONS || bytes < 1 || bytes > MAX_BYTES) { printf("error: out of range\n"); return 1; }
+        if (connections < 1 || connections > MAX_CONNECTIONS || bytes < 0 || bytes > MAX_BYTES) { printf("error: out of range\n"); return 1; }
         run(port, connections, (size_t)bytes, ms);
     }
     return 0;
