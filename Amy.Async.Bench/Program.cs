@@ -145,9 +145,10 @@ AtLeast(webRounds, 1);
 AtLeast(webMilliseconds, 500, 20_000);
 var webWarmUp = new Option<int>("--warm-up") { Description = "Milliseconds of each load on each server before the first round.", DefaultValueFactory = _ => 12_000 };
 AtLeast(webWarmUp, 500, 20_000);
-var kestrel = new Command("kestrel", "Plain text, JSON and raw echo over Kestrel's own sockets and over Amy.Async, driven by wrk, h2load and a client in C.") { webRounds, webMilliseconds, webWarmUp, plot };
+var webLoad = new Option<string?>("--load") { Description = "Only the loads that have this in their name." };
+var kestrel = new Command("kestrel", "Plain text, JSON and raw echo over Kestrel's own sockets and over Amy.Async, driven by wrk, h2load and a client in C.") { webRounds, webMilliseconds, webWarmUp, webLoad, plot };
 kestrel.SetAction((result, token) => Cancellable(token, () =>
-    Amy.Async.Bench.Kestrel.KestrelComparison.Run(Output(), result.GetValue(webRounds), result.GetValue(webMilliseconds), result.GetValue(webWarmUp), result.GetValue(plot), token)));
+    Amy.Async.Bench.Kestrel.KestrelComparison.Run(Output(), result.GetValue(webRounds), result.GetValue(webMilliseconds), result.GetValue(webWarmUp), result.GetValue(webLoad), result.GetValue(plot), token)));
 root.Subcommands.Add(kestrel);
 
 var webTransport = new Option<string>("--transport") { Required = true };

@@ -52,10 +52,10 @@ internal sealed class PipeTests(bool inline)
         return closed.Task;
     }
 
-    // Flushes until one waits.
+    // Flushes until one waits; in great pieces, so that none is joined for trial before, which would wait for a moment only.
     private static Task FillUp(ConnectionContext connection)
     {
-        var chunk = new byte[60_000];
+        var chunk = new byte[2 << 20];
         for (var i = 0; i < 1000; i++)
         {
             var flush = connection.Transport.Output.WriteAsync(chunk);
@@ -182,6 +182,113 @@ internal sealed class PipeTests(bool inline)
         release.Set();
         await writing.Within();
         await connection.DisposeAsync().AsTask().Within();
+    }
+
+    [Test]
+    public async Task Flushes_InSwarms_AreJoined_AndEveryByteArrivesInOrder()
+    {
+        const int FlushesOfASwarm = 2000;
+        await using var pair = new Pair(inline);
+        var (connection, peer) = await pair.Connect();
+        uint segments;
+        var swarms = 0;
+        var next = 0;
+        do
+        {
+            var before = SegmentsReceived(peer);
+            var first = (byte)next;
+            var receiving = Task.Run(() => ReceiveCounted(peer, FlushesOfASwarm, first));
+            for (var i = 0; i < FlushesOfASwarm; i++) await Write(connection, (byte)next++);
+            await receiving.Within();
+            segments = SegmentsReceived(peer) - before;
+        }
+        while (segments > FlushesOfASwarm / 2 && ++swarms < 100); // whether a trial meets company is a matter of luck
+        Assert.That(segments, Is.LessThanOrEqualTo(FlushesOfASwarm / 2), "each flush was a send of its own");
+        await connection.DisposeAsync().AsTask().Within();
+        Assert.That(peer.Receive(new byte[1]), Is.Zero, "the end, after all that was flushed");
+        peer.Dispose();
+        Limits.Until(() => pair.Pools.Out == 0, "all buffers are back");
+        Assert.That(pair.Pools.ReturnedTwice, Is.Zero);
+    }
+
+    [Test]
+    public async Task Complete_BehindAFlushThatIsJoined_SendsIt_ThenEnds()
+    {
+        await using var pair = new Pair(inline);
+        for (var flushes = 1; flushes <= 40; flushes++) // the trial is among them
+        {
+            var (connection, peer) = await pair.Connect();
+            using (peer)
+            {
+                for (var i = 0; i < flushes; i++) await Write(connection, (byte)i);
+                connection.Transport.Output.Complete();
+                await Task.Run(() => ReceiveCounted(peer, flushes, 0)).Within();
+                Assert.That(await peer.ReceiveAsync(new byte[1]).Within(), Is.Zero);
+                await connection.DisposeAsync().AsTask().Within();
+            }
+        }
+        Limits.Until(() => pair.Pools.Out == 0, "all buffers are back");
+        Assert.That(pair.Pools.ReturnedTwice, Is.Zero);
+    }
+
+    [Test]
+    public async Task Flush_OnTheLoop_JoinedOrNot_GoesOnOnTheLoop()
+    {
+        await using var pair = new Pair(inline: true, options => options.MaxWriteBufferSize = 0); // each flush that is joined waits
+        var (connection, peer) = await pair.Connect();
+        using var _ = peer;
+        var onLoop = OnLoop();
+        peer.Send(new byte[1]);
+        Assert.That(await onLoop.Within(), Is.EqualTo(100));
+        await connection.DisposeAsync().AsTask().Within();
+
+        async Task<int> OnLoop()
+        {
+            await connection.Transport.Input.ReadAsync();
+            var onIt = 0;
+            for (var i = 0; i < 100; i++)
+            {
+                await Write(connection, (byte)i);
+                if (EventLoop.Current is not null) onIt++;
+            }
+            return onIt;
+        }
+    }
+
+    // In one time by memory and flush, in the other as a whole.
+    private static async ValueTask Write(ConnectionContext connection, byte value)
+    {
+        var output = connection.Transport.Output;
+        if (value % 2 == 0)
+        {
+            output.GetSpan(1)[0] = value;
+            output.Advance(1);
+            await output.FlushAsync();
+        }
+        else await output.WriteAsync(new[] { value });
+    }
+
+    private static void ReceiveCounted(Socket peer, int count, byte next)
+    {
+        var buffer = new byte[4096];
+        while (count > 0)
+        {
+            var received = peer.Receive(buffer, Math.Min(count, buffer.Length), SocketFlags.None);
+            Assert.That(received, Is.Positive);
+            for (var i = 0; i < received; i++)
+                if (buffer[i] != next++) Assert.Fail($"Byte {buffer[i]} instead of {next - 1}.");
+            count -= received;
+        }
+    }
+
+    // tcpi_data_segs_in of struct tcp_info (linux/tcp.h): with TCP_NODELAY a send of one byte is a segment.
+    private static uint SegmentsReceived(Socket socket)
+    {
+        const int TcpInfo = 11;
+        const int DataSegmentsIn = 152;
+        Span<byte> info = stackalloc byte[DataSegmentsIn + 4];
+        socket.GetRawSocketOption((int)ProtocolType.Tcp, TcpInfo, info);
+        return BitConverter.ToUInt32(info[DataSegmentsIn..]);
     }
 
     [Test]

@@ -9,12 +9,22 @@ namespace Amy.Async.Kestrel;
 /// at once is sent on by the loop, and a flush waits for it only beyond the threshold.
 /// </summary>
 /// <remarks>
-/// While nothing is being sent on (<c>_sending</c> is false), everything belongs to the writing thread, and there is no lock
+/// <para>While nothing is being sent on (<c>_sending</c> is false), everything belongs to the writing thread, and there is no lock
 /// on the way of a message. When the kernel's buffer is full, the buffers that were flushed change hands: they are in flight,
-/// and what is flushed meanwhile is queued behind them. Both, and what the two sides tell each other, are guarded by the lock.
+/// and what is flushed meanwhile is queued behind them. Both, and what the two sides tell each other, are guarded by the lock.</para>
+/// <para><b>Joining.</b> Where flushes come in swarms (the answers to many streams of HTTP/2), a send for each costs more than
+/// all else. There a flush is only queued, and the thread pool (or the loop, for a flush made there) sends what has been queued by
+/// the time it gets to it, in one.
+/// Whether that pays shows when it is done: so once in a while a flush is joined for trial, ever more seldom as long as it stays
+/// alone, and after one that met company all are, until one stays alone again. An application that answers one by one pays for a
+/// hop of a flush in a thousand.</para>
 /// </remarks>
 internal sealed class LoopPipeWriter : PipeWriter, IValueTaskSource<FlushResult>, IThreadPoolWorkItem
 {
+    private const int FirstTrial = 16; // flushes
+    private const int LastTrial = 1024;
+
+    private static readonly Action<LoopPipeWriter> s_sendJoined = static writer => writer.SendJoined();
     private static readonly Action<object?> s_tokenCancelled = static writer => ((LoopPipeWriter)writer!).OnTokenCancelled();
 
     private readonly LoopConnection _connection;
@@ -32,6 +42,10 @@ internal sealed class LoopPipeWriter : PipeWriter, IValueTaskSource<FlushResult>
     private long _unflushed;
     private bool _completed;
 
+    private int _untilTrial = FirstTrial; // flushes that are sent at once before the next is joined; 0: it is
+    private int _trials = FirstTrial; // how many the next time
+    private Joined? _join;
+
     private volatile bool _sending; // set by the writing thread, cleared under the lock by whoever has sent all
 
     // Guarded by the lock.
@@ -40,6 +54,7 @@ internal sealed class LoopPipeWriter : PipeWriter, IValueTaskSource<FlushResult>
     private Segment? _queued;
     private Segment? _queuedLast;
     private long _queuedBytes;
+    private int _joined; // flushes that are queued
     private bool _waiting; // a flush waits
     private bool _cancelFlush; // the next flush is cancelled
     private bool _ended; // the connection was told that all is sent
@@ -107,8 +122,9 @@ internal sealed class LoopPipeWriter : PipeWriter, IValueTaskSource<FlushResult>
     {
         if (_completed) throw Completed();
         if (cancellationToken.IsCancellationRequested) return ValueTask.FromCanceled<FlushResult>(cancellationToken);
-        if (!_sending && _unflushed == 0 && !source.IsEmpty && _connection.ShutdownReason is null)
+        if (!_sending && _untilTrial > 0 && _unflushed == 0 && !source.IsEmpty && _connection.ShutdownReason is null)
         {
+            _untilTrial--;
             try
             {
                 _socket.TrySend(source.Span, out var sent);
@@ -171,10 +187,17 @@ internal sealed class LoopPipeWriter : PipeWriter, IValueTaskSource<FlushResult>
                     else _queuedLast.Append(first);
                     _queuedLast = last;
                     _queuedBytes += bytes;
+                    _joined++;
                     return;
                 }
             }
         }
+        if (_untilTrial == 0)
+        {
+            Join(first, last, bytes);
+            return;
+        }
+        _untilTrial--;
         if (TrySend(first, last)) Release(first);
         else
         {
@@ -183,6 +206,31 @@ internal sealed class LoopPipeWriter : PipeWriter, IValueTaskSource<FlushResult>
             _sending = true;
             Hook();
         }
+    }
+
+    // Still the writing thread's until it is posted. From the loop to the loop: the application stays there.
+    private void Join(Segment first, Segment last, long bytes)
+    {
+        (_queued, _queuedLast, _queuedBytes, _joined) = (first, last, bytes, 1);
+        _sending = true;
+        if (_memory.Loop.IsCurrent)
+        {
+            try
+            {
+                _memory.Loop.Post(s_sendJoined, this);
+                return;
+            }
+            catch (ObjectDisposedException)
+            {
+                // it is stopping
+            }
+        }
+        ThreadPool.UnsafeQueueUserWorkItem(_join ??= new Joined(this), preferLocal: false);
+    }
+
+    private sealed class Joined(LoopPipeWriter writer) : IThreadPoolWorkItem
+    {
+        void IThreadPoolWorkItem.Execute() => writer.SendJoined();
     }
 
     /// <summary>Sends. True: it has ended, for good or bad; false: it goes on (<c>_send</c>).</summary>
@@ -226,6 +274,21 @@ internal sealed class LoopPipeWriter : PipeWriter, IValueTaskSource<FlushResult>
 
     // ---- sending on: the loop's thread or the pool's
 
+    private void SendJoined()
+    {
+        lock (_lock)
+        {
+            // The writing thread reads these when nothing is being sent any more, and that is said behind a lock or a volatile write.
+            if (_joined > 1) _trials = FirstTrial;
+            else
+            {
+                _untilTrial = _trials;
+                _trials = Math.Min(2 * _trials, LastTrial);
+            }
+        }
+        SendOn();
+    }
+
     private void OnSent()
     {
         var sending = _send;
@@ -241,6 +304,11 @@ internal sealed class LoopPipeWriter : PipeWriter, IValueTaskSource<FlushResult>
                 _connection.OnSendFailed(e);
             }
         }
+        SendOn();
+    }
+
+    private void SendOn()
+    {
         var resume = false;
         while (true)
         {

@@ -42,8 +42,10 @@ internal static partial class KestrelComparison
 
     private const string Lua = "done = function(s, l, r) io.write(string.format('amy %d %d %d %d %d\\n', s.requests, s.duration, l:percentile(50), l:percentile(99), l:percentile(99.9))) end";
 
-    internal static void Run(IAnsiConsole console, int rounds, int milliseconds, int warmUp, string? plot, CancellationToken token)
+    internal static void Run(IAnsiConsole console, int rounds, int milliseconds, int warmUp, string? only, string? plot, CancellationToken token)
     {
+        Load[] loads = [.. s_loads.Where(l => only is null || l.Name.Contains(only, StringComparison.OrdinalIgnoreCase))];
+        if (loads.Length == 0) throw new ArgumentException($"No load has '{only}' in its name: {string.Join("; ", s_loads.Select(l => l.Name))}.");
         var places = Affinity.Processors;
         if (places.Length < 2) console.MarkupLine("There is one processor, which server and client share: the figures say little.");
         var (server, client) = places.Length < 2 ? ("0", "0") : (Affinity.Format([places[0]]), Affinity.Format([places[1]]));
@@ -73,9 +75,9 @@ internal static partial class KestrelComparison
             if (load is not null) children.Add(driver = Child.Of("load", "taskset", "-c", client, load.Program));
             Steps.Show(console, progress =>
             {
-                var step = progress("kestrel", (rounds + 1) * s_loads.Length * s_rows.Length);
+                var step = progress("kestrel", (rounds + 1) * loads.Length * s_rows.Length);
                 for (var round = -1; round < rounds; round++) // -1: the warm-up
-                    foreach (var l in s_loads)
+                    foreach (var l in loads)
                         foreach (var (row, child) in servers)
                         {
                             token.ThrowIfCancellationRequested();
@@ -134,7 +136,7 @@ internal static partial class KestrelComparison
         {
             var log = Path.Combine(folder, "h2load.log");
             File.Delete(log);
-            var requests = 20_000 * seconds;
+            var requests = 80_000 * seconds;
             var clock = Stopwatch.StartNew();
             var output = Output("taskset", "-c", client, "h2load", "-t1", $"-c{load.Connections}", "-m10", $"-n{requests}", $"--log-file={log}", url);
             if (!output.Contains($"{requests} succeeded, 0 failed", StringComparison.Ordinal)) throw new InvalidDataException($"{row.Name}: {output}");

@@ -12,6 +12,7 @@ internal sealed class Pair : IAsyncDisposable
 {
     private readonly Socket _listener = new(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
     private readonly ServiceProvider _services;
+    private readonly List<Socket> _peers = []; // so that none is finalized, which would reset its connection
 
     internal Pair(bool inline, Action<AmyAsyncTransportOptions>? configure = null)
     {
@@ -35,7 +36,9 @@ internal sealed class Pair : IAsyncDisposable
     {
         var accepting = _listener.AcceptAsync();
         var connection = await _services.GetRequiredService<IConnectionFactory>().ConnectAsync(_listener.LocalEndPoint!).AsTask().Within();
-        return (connection, await accepting.Within());
+        var peer = await accepting.Within();
+        _peers.Add(peer);
+        return (connection, peer);
     }
 
     /// <summary>Stops the loops, whatever lives on them.</summary>
@@ -45,6 +48,7 @@ internal sealed class Pair : IAsyncDisposable
     {
         await _services.DisposeAsync().AsTask().Within();
         _listener.Dispose();
+        foreach (var peer in _peers) peer.Dispose();
     }
 
     /// <summary>Counts the buffers that are out.</summary>
