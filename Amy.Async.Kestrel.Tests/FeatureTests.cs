@@ -203,6 +203,68 @@ internal sealed class FeatureTests(bool inline)
     private static extern int dup(int descriptor);
 
     [Test]
+    public async Task NoDelay_IsThatOfTheOptions_WhoeverMadeTheListener([Values] bool noDelay, [Values] bool ofTheApplications)
+    {
+        var set = new TaskCompletionSource<bool>(TaskCreationOptions.RunContinuationsAsynchronously);
+        await using var server = await Server.Raw(inline, connection =>
+        {
+            set.TrySetResult(connection.Features.Get<IConnectionSocketFeature>()!.Socket.NoDelay);
+            return Task.CompletedTask;
+        }, options =>
+        {
+            options.NoDelay = noDelay;
+            if (ofTheApplications) options.CreateBoundListenSocket = Bound;
+        });
+        using var socket = await server.Connect();
+        Assert.That(await set.Task.Within(), Is.EqualTo(noDelay));
+    }
+
+    [Test]
+    public async Task CreateBoundListenSocket_MakesTheSocketOfAnEndPoint()
+    {
+        var made = new List<(EndPoint EndPoint, Socket Socket)>();
+        Socket? accepting;
+        await using (var server = await Server.Start(inline, application => application.MapGet("/", () => "hello"), transport: options =>
+        {
+            options.ReusePort = true; // and yet one
+            options.CreateBoundListenSocket = endPoint =>
+            {
+                var socket = Bound(endPoint);
+                socket.SetSocketOption(SocketOptionLevel.Socket, SocketOptionName.ReceiveBuffer, 12_345);
+                made.Add((endPoint, socket));
+                return socket;
+            };
+        }))
+        {
+            Assert.That(made, Has.Count.EqualTo(1));
+            Assert.That(made[0].EndPoint, Is.EqualTo(new IPEndPoint(IPAddress.Loopback, 0)));
+            accepting = made[0].Socket;
+            Assert.That(((IPEndPoint)accepting.LocalEndPoint!).Port, Is.EqualTo(server.Port));
+            using var client = new HttpClient();
+            Assert.That(await client.GetStringAsync(server.Address()).Within(), Is.EqualTo("hello"));
+        }
+        Assert.That(accepting.SafeHandle.IsClosed, Is.True, "it is the transport's");
+    }
+
+    [Test]
+    public async Task CreateBoundListenSocket_ThatFails_FailsTheStart()
+    {
+        var failure = await Limits.Throws<IOException>(() => Server.Start(inline, _ => { }, transport: options =>
+            options.CreateBoundListenSocket = _ => throw new SocketException((int)SocketError.AddressAlreadyInUse)));
+        Assert.That(failure.InnerException, Is.InstanceOf<AddressInUseException>());
+        var odd = await Limits.Throws<InvalidOperationException>(() => Server.Start(inline, _ => { }, transport: options =>
+            options.CreateBoundListenSocket = _ => null!));
+        Assert.That(odd.Message, Does.Contain("CreateBoundListenSocket"));
+    }
+
+    private static Socket Bound(EndPoint endPoint)
+    {
+        var socket = new Socket(endPoint.AddressFamily, SocketType.Stream, ProtocolType.Tcp);
+        socket.Bind(endPoint);
+        return socket;
+    }
+
+    [Test]
     public async Task AddressInUse_IsToldAsKestrelTellsIt([Values] bool reusePort)
     {
         await using var server = await Server.Start(inline, _ => { });

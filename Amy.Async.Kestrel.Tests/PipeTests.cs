@@ -2,6 +2,7 @@ using System.Buffers;
 using System.IO.Pipelines;
 using System.Net.Sockets;
 using Microsoft.AspNetCore.Connections;
+using Microsoft.Extensions.Logging;
 
 namespace Amy.Async.Kestrel.Tests;
 
@@ -84,6 +85,61 @@ internal sealed class PipeTests(bool inline)
         }
         Limits.Until(() => pair.Pools.Out <= 16, "all buffers are back but those that the loop keeps");
         Assert.That(pair.Pools.ReturnedTwice, Is.Zero);
+    }
+
+    // What a receive has ended with is taken on the loop's thread, which is held here by the log.
+    [Test]
+    public async Task Cancel_WhileTheResultIsTaken_ComesTooLateForTheRead()
+    {
+        using var log = new HoldingLog(text => text.EndsWith("reset.", StringComparison.Ordinal));
+        await using var pair = new Pair(inline, log: log);
+        var (connection, peer) = await pair.Connect();
+        var input = connection.Transport.Input;
+        using var source = new CancellationTokenSource();
+        var read = input.ReadAsync(source.Token).AsTask();
+        peer.Close(0);
+        await log.Held.Within();
+        try
+        {
+            Assert.That(() => input.ReadAsync().AsTask(), Throws.InvalidOperationException, "another read is in progress");
+            Assert.That(input.TryRead(out _), Is.False);
+            source.Cancel();
+            input.CancelPendingRead();
+            Assert.That(read.IsCompleted, Is.False);
+        }
+        finally
+        {
+            log.Release();
+        }
+        await Limits.Throws<ConnectionResetException>(() => read);
+        Assert.That((await input.ReadAsync().AsTask().Within()).IsCanceled, Is.True, "the next one's");
+        await Limits.Throws<ConnectionResetException>(() => input.ReadAsync().AsTask());
+        await connection.DisposeAsync().AsTask().Within();
+    }
+
+    private sealed class HoldingLog(Func<string, bool> where) : ILoggerProvider, ILogger
+    {
+        private readonly TaskCompletionSource _held = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        private readonly ManualResetEventSlim _release = new();
+
+        internal Task Held => _held.Task;
+
+        internal void Release() => _release.Set();
+
+        public ILogger CreateLogger(string categoryName) => this;
+
+        public IDisposable? BeginScope<TState>(TState state) where TState : notnull => null;
+
+        public bool IsEnabled(LogLevel logLevel) => true;
+
+        public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter)
+        {
+            if (_held.Task.IsCompleted || !where(formatter(state, exception))) return;
+            _held.SetResult();
+            _release.Wait(Limits.Limit);
+        }
+
+        public void Dispose() => _release.Set();
     }
 
     [Test]

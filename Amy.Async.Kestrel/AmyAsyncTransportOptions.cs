@@ -1,4 +1,6 @@
 using System.Diagnostics.CodeAnalysis;
+using System.Net;
+using System.Net.Sockets;
 using Microsoft.AspNetCore.Connections;
 
 namespace Amy.Async.Kestrel;
@@ -38,6 +40,15 @@ public sealed class AmyAsyncTransportOptions
 
     /// <summary>Small writes go out at once (TCP_NODELAY). On by default.</summary>
     public bool NoDelay { get; set; } = true;
+
+    /// <summary>
+    /// Makes the socket of an end point, bound and not listening, for options of your own; null (the default): the transport
+    /// makes it. It belongs to the transport then, which listens on it (<see cref="Backlog"/>). There is one of each end point,
+    /// whatever <see cref="ReusePort"/> says, and none for inherited descriptors, which are sockets already.
+    /// </summary>
+    /// <remarks>What it throws is what starting the application fails with; Kestrel knows an address in use by a
+    /// <see cref="SocketException"/> of <see cref="SocketError.AddressAlreadyInUse"/>.</remarks>
+    public Func<EndPoint, Socket>? CreateBoundListenSocket { get; set; }
 
     /// <summary>Connections that wait to be accepted at most; 512 by default.</summary>
     /// <exception cref="ArgumentOutOfRangeException">Less than one.</exception>

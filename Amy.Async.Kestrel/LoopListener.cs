@@ -1,4 +1,5 @@
 using System.Net;
+using System.Net.Sockets;
 using System.Threading.Channels;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.Extensions.Logging;
@@ -13,16 +14,18 @@ internal sealed class LoopListener : IConnectionListener
     private readonly TransportLoops _loops;
     private readonly IReadOnlyList<AsyncSocket> _sockets;
     private readonly bool _perLoop;
+    private readonly bool _delays; // the library switches TCP_NODELAY on for what a foreign listener accepts
     private readonly CancellationTokenSource _unbind = new();
     private readonly Task _accepting;
     private readonly Channel<LoopConnection> _accepted = Channel.CreateBounded<LoopConnection>(
         new BoundedChannelOptions(MaxUntaken) { SingleReader = true, FullMode = BoundedChannelFullMode.Wait });
 
-    internal LoopListener(TransportLoops loops, IReadOnlyList<AsyncSocket> sockets, EndPoint endPoint)
+    internal LoopListener(TransportLoops loops, IReadOnlyList<AsyncSocket> sockets, EndPoint endPoint, bool isForeign)
     {
         _loops = loops;
         _sockets = sockets;
         _perLoop = sockets.Count > 1;
+        _delays = isForeign && !loops.Options.NoDelay && sockets[0].LocalEndPoint is IPEndPoint;
         EndPoint = endPoint;
         _accepting = Task.WhenAll(sockets.Select(socket => socket.Loop.InvokeAsync(() => AcceptOn(socket))));
     }
@@ -117,6 +120,7 @@ internal sealed class LoopListener : IConnectionListener
         {
             return false;
         }
+        if (_delays) Delay(socket);
         var connection = new LoopConnection(socket, target, _loops.Options, _loops.Logger);
         connection.Start();
         if (_accepted.Writer.TryWrite(connection)) return true;
@@ -130,5 +134,17 @@ internal sealed class LoopListener : IConnectionListener
             throw;
         }
         return true;
+    }
+
+    private static void Delay(AsyncSocket socket)
+    {
+        try
+        {
+            socket.Socket.NoDelay = false;
+        }
+        catch (SocketException)
+        {
+            // the peer is gone already: the first receive says so
+        }
     }
 }

@@ -15,16 +15,23 @@ internal sealed class LoopTransportFactory(TransportLoops loops) : IConnectionLi
         cancellationToken.ThrowIfCancellationRequested();
         var group = loops.Start();
         IReadOnlyList<AsyncSocket> sockets;
+        var isForeign = true;
         try
         {
-            sockets = Listen(endpoint, group);
+            if (endpoint is FileHandleEndPoint handle) sockets = [Attach(new Socket(new SafeSocketHandle((nint)handle.FileHandle, ownsHandle: true)), group.Next())];
+            else if (loops.Options.CreateBoundListenSocket is { } create) sockets = [Attach(create(endpoint) ?? throw new InvalidOperationException("CreateBoundListenSocket has made none."), group.Next())];
+            else
+            {
+                isForeign = false;
+                sockets = Listen(endpoint, group);
+            }
         }
         catch (SocketException e) when (e.SocketErrorCode == SocketError.AddressAlreadyInUse)
         {
             throw new AddressInUseException(e.Message, e);
         }
         var bound = endpoint is UnixDomainSocketEndPoint ? endpoint : sockets[0].LocalEndPoint ?? endpoint;
-        return new ValueTask<IConnectionListener>(new LoopListener(loops, sockets, bound));
+        return new ValueTask<IConnectionListener>(new LoopListener(loops, sockets, bound, isForeign));
     }
 
     private IReadOnlyList<AsyncSocket> Listen(EndPoint endPoint, EventLoopGroup group)
@@ -35,20 +42,18 @@ internal sealed class LoopTransportFactory(TransportLoops loops) : IConnectionLi
             Backlog = loops.Options.Backlog,
             DualMode = endPoint is IPEndPoint ip && ip.Address.Equals(IPAddress.IPv6Any), // as Kestrel has it: any address means IPv4 too
         };
-        if (endPoint is FileHandleEndPoint handle) return [Inherit(handle, options.Backlog, group.Next())];
         if (!loops.Options.ReusePort || endPoint is not IPEndPoint || group.Loops.Count == 1) return [AsyncSocket.Listen(endPoint, options, group.Next())];
         // A shared port does not tell that somebody else has it: a socket that does not share does.
         AsyncSocket.Listen(endPoint, options, group.Loops[0]).Dispose();
         return AsyncSocket.ListenOnEach(endPoint, group, options);
     }
 
-    // Inherited, as systemd hands it over: bound, and listening or not.
-    private static AsyncSocket Inherit(FileHandleEndPoint handle, int backlog, EventLoop loop)
+    // Somebody else's: bound, and listening or not (inherited ones, as systemd hands them over, may be).
+    private AsyncSocket Attach(Socket socket, EventLoop loop)
     {
-        var socket = new Socket(new SafeSocketHandle((nint)handle.FileHandle, ownsHandle: true));
         try
         {
-            socket.Listen(backlog);
+            socket.Listen(loops.Options.Backlog);
             return new AsyncSocket(socket, loop);
         }
         catch

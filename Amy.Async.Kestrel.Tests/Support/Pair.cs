@@ -4,6 +4,7 @@ using System.Net.Sockets;
 using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
 
 namespace Amy.Async.Kestrel.Tests;
 
@@ -14,9 +15,10 @@ internal sealed class Pair : IAsyncDisposable
     private readonly ServiceProvider _services;
     private readonly List<Socket> _peers = []; // so that none is finalized, which would reset its connection
 
-    internal Pair(bool inline, Action<AmyAsyncTransportOptions>? configure = null)
+    internal Pair(bool inline, Action<AmyAsyncTransportOptions>? configure = null, ILoggerProvider? log = null)
     {
         var services = new ServiceCollection();
+        if (log is not null) services.AddLogging(logging => logging.AddProvider(log).SetMinimumLevel(LogLevel.Debug));
         services.AddAmyAsyncTransport(options =>
         {
             options.UnsafePreferInlineScheduling = inline;

@@ -55,7 +55,15 @@ internal sealed class Server : IAsyncDisposable
         var application = builder.Build();
         map(application);
         var server = new Server(application, log);
-        await application.StartAsync();
+        try
+        {
+            await application.StartAsync();
+        }
+        catch
+        {
+            await application.DisposeAsync();
+            throw;
+        }
         server.Port = new Uri(application.Urls.First(url => !url.Contains("unix:", StringComparison.Ordinal))).Port;
         return server;
     }
