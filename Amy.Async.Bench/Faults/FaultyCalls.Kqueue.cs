@@ -124,18 +124,26 @@ internal partial class FaultyCalls
         else Set(descriptor, queue, knotes, abi.UserData(receipts, index));
     }
 
+    // Only what was there comes back: if the number was closed behind our back, what it stands for now was never registered here.
     private bool ReportAgain(int queue, KqueueAbi abi, int descriptor, uint knotes, long data)
     {
-        var (changes, receipts) = (new byte[6 * abi.EventSize], new byte[6 * abi.EventSize]);
+        knotes = Give(queue, abi, descriptor, knotes, Kqueue.EV_DELETE, data);
+        return knotes != 0 && Give(queue, abi, descriptor, knotes, Kqueue.EV_ADD | Kqueue.EV_CLEAR, data) == knotes;
+    }
+
+    // One change for each knote. Those that took it.
+    private uint Give(int queue, KqueueAbi abi, int descriptor, uint knotes, int action, long data)
+    {
+        var (changes, receipts) = (new byte[3 * abi.EventSize], new byte[3 * abi.EventSize]);
         var count = 0;
-        foreach (var action in new[] { Kqueue.EV_DELETE, Kqueue.EV_ADD | Kqueue.EV_CLEAR })
-            for (var knote = ExceptKnote; knote != 0; knote >>= 1) // in the selector's order, which matters to libkqueue
-                if ((knotes & knote) != 0)
-                    abi.Set(changes, count++, descriptor, FilterOf(abi, knote), (ushort)(action | Kqueue.EV_RECEIPT), knote == ExceptKnote ? Kqueue.NOTE_OOB : 0, data);
-        if (base.Kevent(queue, changes, count, receipts, count, 0) != count) return false;
-        for (var i = count / 2; i < count; i++)
-            if (abi.Data(receipts, i) != 0) return false;
-        return true;
+        for (var knote = ExceptKnote; knote != 0; knote >>= 1) // in the selector's order, which matters to libkqueue
+            if ((knotes & knote) != 0)
+                abi.Set(changes, count++, descriptor, FilterOf(abi, knote), (ushort)(action | Kqueue.EV_RECEIPT), knote == ExceptKnote ? Kqueue.NOTE_OOB : 0, data);
+        if (base.Kevent(queue, changes, count, receipts, count, 0) != count) return 0;
+        var taken = 0u;
+        for (var i = 0; i < count; i++)
+            if (abi.Data(receipts, i) == 0) taken |= KnoteOf(abi, abi.Filter(receipts, i));
+        return taken;
     }
 
     // One knote's event, or none.

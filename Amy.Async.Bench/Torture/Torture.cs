@@ -65,6 +65,7 @@ internal sealed partial class Torture
         {
             var options = new EventLoopOptions { Poller = _options.Poller, SystemCalls = _faults ?? SystemCalls.Instance };
             for (var i = 0; i < _options.Loops; i++) _loops.Add(EventLoop.Start(options));
+            foreach (var loop in _loops) RegisterTwice(loop);
             var warmUp = TimeSpan.FromTicks(Math.Min(_options.Duration.Ticks / 5, TimeSpan.FromSeconds(30).Ticks));
             if (Phase(0, warmUp)) (memory, descriptors) = (Memory(), Settle());
             if (Ledger.Violations.Count == 0 && Phase(1, _options.Duration - warmUp))
@@ -89,6 +90,22 @@ internal sealed partial class Torture
         report($"{_conversations} connections, {_broken} broken off; {Ledger.Bytes} bytes; {Ledger.Operations} operations; {grown / 1024} KiB more in use than after the warm-up");
         foreach (var violation in Ledger.Violations) report($"VIOLATION (seed {_options.Seed}): {violation}");
         return Ledger.Violations.Count == 0;
+    }
+
+    // On kqueue a poller opens a second queue when a number is registered that it knows already. Better now than while we count.
+    private void RegisterTwice(EventLoop loop)
+    {
+        using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Dgram, ProtocolType.Udp);
+        var id = loop.Registrar.Register(socket, Interest.Readable);
+        try
+        {
+            loop.Registrar.Register(socket, Interest.Readable);
+            Ledger.Violate("a socket was registered twice");
+        }
+        catch (InvalidOperationException)
+        {
+            loop.Registrar.Deregister(id);
+        }
     }
 
     // ---- a phase: everything starts, runs for a while, and comes to its end

@@ -1,5 +1,6 @@
 using System.Net;
 using System.Net.Sockets;
+using System.Runtime.InteropServices;
 using Amy.Async.Bench;
 using Amy.Async.Native;
 
@@ -118,6 +119,35 @@ internal sealed class ScriptedFaultTests
             foreach (var point in new[] { FaultPoint.Accept, FaultPoint.Receive, FaultPoint.Send, FaultPoint.Poll })
                 Assert.That(calls.Struck(point, FaultKind.WouldBlock), Is.Positive, point.ToString());
         });
+
+    [DllImport("libc", EntryPoint = "dup2")]
+    private static extern int Dup2(int from, int to);
+
+    /// <summary>The edge that follows EAGAIN is made by registering anew, which must not happen where another file was registered.</summary>
+    [Test]
+    public void WouldBlock_NumberWasClosedAndOpenedAnew_IsToldOfWhereItIsRegisteredNow()
+    {
+        var calls = new FaultyCalls(new ScriptedFaults().At(FaultPoint.Receive, 1, FaultKind.WouldBlock));
+        using var before = new Poller(PollerKind.Auto, calls, MonotonicClock.Instance);
+        using var now = new Poller(PollerKind.Auto, calls, MonotonicClock.Instance);
+        var (a, b) = Pair.Tcp();
+        var (c, d) = Pair.Tcp();
+        using (a)
+        using (b)
+        using (c)
+        using (d)
+        {
+            var number = (int)b.SafeHandle.DangerousGetHandle();
+            before.Registrar.Register(b, Interest.Both);
+            Assert.That(Dup2((int)d.SafeHandle.DangerousGetHandle(), number), Is.EqualTo(number));
+            var id = now.Registrar.Register(b, Interest.Readable);
+            c.Send([1]);
+            Assert.That(now.Wait(Run.Limit).ToArray().Select(n => n.Id), Is.EqualTo(new[] { id }));
+            Assert.That(calls.Receive(number, new byte[8]), Is.EqualTo(-Errno.EAGAIN));
+            Assert.That(now.Wait(Run.Limit).ToArray().Select(n => n.Id), Is.EqualTo(new[] { id }), "the edge that follows");
+            Assert.That(before.Registrar.Register(b, Interest.Both), Is.Positive, "it is not registered there");
+        }
+    }
 
     [Test]
     public void ConnectAsync_Interrupted_Connects() =>

@@ -39,6 +39,18 @@ internal class KqueueDouble : SystemCalls
     private static readonly Dictionary<int, KqueueImage> s_queues = [];
     private static readonly SpinGate s_gate = new();
 
+    /// <summary>What all queues take of managed memory for what they know, a kernel's on a real system; for tests that count.</summary>
+    internal static long Bytes
+    {
+        get
+        {
+            var bytes = 0L;
+            using (s_gate.Enter())
+                foreach (var queue in s_queues.Values) bytes += queue.Bytes;
+            return bytes;
+        }
+    }
+
     internal KqueueAbi? Layout { get; set; } = DefaultLayout;
 
     /// <summary>Whether EVFILT_USER is there.</summary>

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Runtime.CompilerServices;
 using Amy.Async.Native;
 
 namespace Amy.Async.Tests;
@@ -69,6 +70,17 @@ internal sealed class KqueueImage
     }
 
     internal int Descriptor { get; }
+
+    /// <summary>The tables that grow with the most knotes there ever were, about.</summary>
+    internal long Bytes
+    {
+        get
+        {
+            const int Entry = 20, Bucket = 4; // of a dictionary: hash, next, key and value
+            using (_lock.Enter())
+                return (long)_knotes.Length * Unsafe.SizeOf<Knote>() + (long)_places.EnsureCapacity(0) * (Entry + Bucket) + (long)_free.EnsureCapacity(0) * sizeof(int);
+        }
+    }
 
     internal int Kevent(byte[]? changes, int changeCount, byte[]? events, int capacity, long timeout)
     {
