@@ -61,6 +61,55 @@ internal sealed class WorkQueueTests
     }
 
     [Test]
+    public void TryAdd_LeavesNoWordThatSomebodyAdds()
+    {
+        var queue = new WorkQueue();
+        Assert.That(queue.IsBusy, Is.False);
+        queue.TryAdd(Item(1));
+        Assert.That(queue.IsBusy, Is.False, "the next adder would wait for nobody");
+        queue.Close();
+        Assert.That(queue.TryAdd(Item(2)), Is.False);
+        Assert.That(queue.IsBusy, Is.False, "nor does one that is refused");
+    }
+
+    [Test, CancelAfter(30_000)]
+    public void TryAdd_AnotherStoppedInItsMiddle_AddsAllTheSame(CancellationToken token)
+    {
+        var queue = new WorkQueue();
+        queue.SayThatSomebodyAdds(); // and then is not heard of again
+        var adding = Task.Run(() => queue.TryAdd(Item(1)), token);
+        Assert.That(adding.Wait(20_000, token), Is.True, "waits for whoever does not come back");
+        Assert.That((adding.Result, queue.HasWork, queue.IsBusy), Is.EqualTo((true, true, false)));
+        Assert.That(TakeAll(queue), Is.EqualTo(new object[] { 1 }));
+    }
+
+    [Test, CancelAfter(60_000)]
+    public void TryAdd_WhileItAdds_OthersCanReadSo(CancellationToken token)
+    {
+        var queue = new WorkQueue();
+        using var seen = new CancellationTokenSource();
+        var adding = Task.Run(
+            () =>
+            {
+                while (!seen.IsCancellationRequested)
+                {
+                    queue.TryAdd(Item(1));
+                    queue.TryTake(out _);
+                }
+            },
+            token);
+        try
+        {
+            Assert.That(SpinWait.SpinUntil(() => queue.IsBusy, 30_000), Is.True, "in millions of adds nobody has said so");
+        }
+        finally
+        {
+            seen.Cancel();
+            adding.Wait(token);
+        }
+    }
+
+    [Test]
     public void Mark_SaysThatSomethingIsThere()
     {
         var queue = new WorkQueue();
