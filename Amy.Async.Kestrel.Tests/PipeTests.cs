@@ -311,6 +311,49 @@ internal sealed class PipeTests(bool inline)
         }
     }
 
+    [Test]
+    public async Task Flushes_WithoutEnd_OnAnotherThread_LeaveTheLoopToOthers()
+    {
+        await using var pair = new Pair(inline: true);
+        var (flooding, peer) = await pair.Connect();
+        var (other, otherPeer) = await pair.Connect();
+        var over = false;
+        var draining = Task.Run(() =>
+        {
+            var buffer = new byte[65536];
+            while (peer.Receive(buffer) > 0)
+            {
+            }
+        });
+        var begun = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        var flood = Flood();
+        peer.Send(new byte[1]);
+        await begun.Task.Within();
+        for (var i = 0; i < 100; i++)
+        {
+            var read = other.Transport.Input.ReadAsync();
+            otherPeer.Send(new byte[1]);
+            var result = await read.AsTask().Within();
+            other.Transport.Input.AdvanceTo(result.Buffer.End);
+        }
+        Volatile.Write(ref over, true);
+        await flood.Within();
+        await flooding.DisposeAsync().AsTask().Within();
+        await other.DisposeAsync().AsTask().Within();
+        await draining.Within();
+
+        async Task Flood()
+        {
+            await flooding.Transport.Input.ReadAsync();
+            for (var i = 0; i < 20; i++) await Write(flooding, 0); // the trial is among them: what is joined is sent by the loop
+            await Task.Run(async () =>
+            {
+                begun.SetResult();
+                while (!Volatile.Read(ref over)) await Write(flooding, 0);
+            });
+        }
+    }
+
     // In one time by memory and flush, in the other as a whole.
     private static async ValueTask Write(ConnectionContext connection, byte value)
     {

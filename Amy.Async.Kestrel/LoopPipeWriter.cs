@@ -24,6 +24,8 @@ internal sealed class LoopPipeWriter : PipeWriter, IValueTaskSource<FlushResult>
     private const int FirstTrial = 16; // flushes
     private const int LastTrial = 1024;
 
+    private const int MostRounds = 16; // sends on end, before others have their turn on this thread
+
     private static readonly Action<LoopPipeWriter> s_sendJoined = static writer => writer.SendJoined();
     private static readonly Action<object?> s_tokenCancelled = static writer => ((LoopPipeWriter)writer!).OnTokenCancelled();
 
@@ -208,11 +210,17 @@ internal sealed class LoopPipeWriter : PipeWriter, IValueTaskSource<FlushResult>
         }
     }
 
-    // Still the writing thread's until it is posted. From the loop to the loop: the application stays there.
+    // Still the writing thread's until it is posted.
     private void Join(Segment first, Segment last, long bytes)
     {
         (_queued, _queuedLast, _queuedBytes, _joined) = (first, last, bytes, 1);
         _sending = true;
+        PostJoined();
+    }
+
+    // From the loop to the loop: the application stays there.
+    private void PostJoined()
+    {
         if (_memory.Loop.IsCurrent)
         {
             try
@@ -310,7 +318,7 @@ internal sealed class LoopPipeWriter : PipeWriter, IValueTaskSource<FlushResult>
     private void SendOn()
     {
         var resume = false;
-        while (true)
+        for (var round = 1; ; round++)
         {
             ReleaseInFlight();
             bool end;
@@ -335,8 +343,9 @@ internal sealed class LoopPipeWriter : PipeWriter, IValueTaskSource<FlushResult>
             if (end) End();
             if (next is not null)
             {
-                if (TrySend(next, last!)) continue;
-                Hook();
+                if (!TrySend(next, last!)) Hook();
+                else if (round < MostRounds) continue;
+                else PostJoined(); // is in flight until then
             }
             break;
         }
