@@ -185,7 +185,7 @@ internal class PlainWaitTests
     [Test]
     public void NumberReopenedBehindTheHandle_NextWaitSeesTheNewFile() => Run.OnLoop(async () =>
     {
-        TestPoller.SkipWithoutFiles();
+        TestPoller.SkipOnLibkqueue("the old file lives on, its entry in epoll cannot be deleted by the number, and points to a knote that is freed");
         using var one = new AnonymousPipeServerStream(PipeDirection.Out);
         using var two = new AnonymousPipeServerStream(PipeDirection.Out);
         var number = Dup((int)one.ClientSafePipeHandle.DangerousGetHandle());
@@ -283,6 +283,7 @@ internal class PlainWaitTests
     [Test]
     public void Binding_OfADisposedSocket_LeavesTheLoopWithIt() => Run.OnLoop(async () =>
     {
+        TestPoller.SkipWithoutFiles();
         var loop = EventLoop.Current!;
         for (var i = 0; i < 20; i++) await Bind();
         for (var i = 0; i < 50 && loop.Statistics.Registrations > 0; i++)
@@ -325,6 +326,7 @@ internal class PlainWaitTests
     [Test]
     public void ManyCycles_LeakNothing() => Run.OnLoop(async () =>
     {
+        TestPoller.SkipWithoutFiles();
         var before = 0;
         for (var i = 0; i < 2000; i++)
         {
