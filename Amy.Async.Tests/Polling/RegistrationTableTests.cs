@@ -83,6 +83,45 @@ internal sealed class PollerWakeTests
         Assert.That(calls.Probes, Is.EqualTo(1));
     }
 
+    private sealed class Interrupting(int count) : CountingCalls
+    {
+        internal readonly List<long> Asked = [];
+        internal long Time = 1;
+
+        internal override int EpollWait(int epoll, byte[] events, int capacity, long timeout)
+        {
+            if (Asked.Count == count) throw new InvalidOperationException("Interrupted often enough.");
+            Asked.Add(timeout);
+            Time += 100;
+            return -Amy.Async.Native.Errno.EINTR;
+        }
+    }
+
+    private sealed class ItsClock(Interrupting calls) : Amy.Async.Native.MonotonicClock
+    {
+        internal override long Now() => calls.Time;
+    }
+
+    /// <summary>A signal neither ends the wait nor begins its time anew.</summary>
+    [Test]
+    public void Wait_InterruptedAgainAndAgain_EndsInItsTime()
+    {
+        var calls = new Interrupting(10);
+        using var poller = new Poller(PollerKind.Epoll, calls, new ItsClock(calls));
+        Assert.That(poller.Wait(TimeSpan.FromTicks(3)).ToArray(), Is.Empty);
+        Assert.That(calls.Asked, Is.EqualTo(new long[] { 300, 200, 100 }));
+    }
+
+    /// <summary>A deadline beyond what a number holds is none, not one that has passed.</summary>
+    [Test]
+    public void Wait_LongestTimeoutInterrupted_GoesOn()
+    {
+        var calls = new Interrupting(5);
+        using var poller = new Poller(PollerKind.Epoll, calls, new ItsClock(calls));
+        Assert.That(() => poller.Wait(TimeSpan.MaxValue).Length, Throws.InvalidOperationException);
+        Assert.That(calls.Asked, Is.EqualTo(new long[] { -1, -1, -1, -1, -1 }));
+    }
+
     /// <summary>amy: registering from another thread does not wake the poller; wakes coalesce.</summary>
     [Test]
     public void RegisteringFromOtherThreads_WakesNobody_AndABurstOfWakesWritesOnce()

@@ -243,17 +243,26 @@ internal class TransferTests
     });
 
     [Test]
-    public void Descriptor_InMidStream_WithAPlainReader_DoesNotHang() => Run.OnLoop(async () =>
+    public void Descriptor_InMidStream_WithAPlainReader_DoesNotHang([Values] bool waits, [Values] bool segments) => Run.OnLoop(async () =>
     {
         var (x, y) = Pair.Unix();
         using var a = new AsyncSocket(x);
         using var b = new AsyncSocket(y);
-        await a.SendAsync(new byte[10]);
-        await a.SendDescriptorsAsync(new byte[10], [a.Handle]);
-        await a.SendAsync(new byte[10]);
-        var segments = new ArraySegment<byte>[] { new(new byte[100]) };
+        await EventLoop.Current!.Yield(); // the first edge, of being writable, is over
+        var buffer = new byte[100];
+        var several = new ArraySegment<byte>[] { new(buffer) };
+        Task<int> Receive() => segments ? b.ReceiveAsync(several).AsTask() : b.ReceiveAsync(buffer).AsTask();
+        var receiving = waits ? Receive() : null;
+        Assert.That(a.TrySend(new byte[10], out _), Is.True); // within one turn: one edge tells of all three
+        var sending = a.SendDescriptorsAsync(new byte[10], [a.Handle]);
+        Assert.That((sending.IsCompletedSuccessfully, a.TrySend(new byte[10], out _)), Is.EqualTo((true, true)));
+        await sending;
         var n = 0;
-        while (n < 30) n += await b.ReceiveAsync(segments);
+        while (n < 30)
+        {
+            n += await (receiving ?? Receive());
+            receiving = null;
+        }
     });
 
     [Test]
