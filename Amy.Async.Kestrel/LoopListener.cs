@@ -142,9 +142,9 @@ internal sealed class LoopListener : IConnectionListener
         {
             socket.Socket.NoDelay = false;
         }
-        catch (SocketException)
+        catch (Exception e) when (e is SocketException or ObjectDisposedException)
         {
-            // the peer is gone already: the first receive says so
+            // the peer is gone already, or the loop has stopped: the connection will say so
         }
     }
 }

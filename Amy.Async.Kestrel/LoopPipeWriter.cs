@@ -15,7 +15,8 @@ namespace Amy.Async.Kestrel;
 /// <para><b>Joining.</b> Where flushes come in swarms (the answers to many streams of HTTP/2), a send for each costs more than
 /// all else. There a flush is only queued, and the thread pool (or the loop, for a flush made there) sends what has been queued by
 /// the time it gets to it, in one.
-/// Whether that pays shows when it is done: so once in a while a flush is joined for trial, ever more seldom as long as it stays
+/// When they are <see cref="MostJoined"/> and
+/// nobody has got to them yet, the writing thread sends them itself. Whether joining pays shows when it is done: so once in a while a flush is joined for trial, ever more seldom as long as it stays
 /// alone, and after one that met company all are, until one stays alone again. An application that answers one by one pays for a
 /// hop of a flush in a thousand.</para>
 /// </remarks>
@@ -24,9 +25,11 @@ internal sealed class LoopPipeWriter : PipeWriter, IValueTaskSource<FlushResult>
     private const int FirstTrial = 16; // flushes
     private const int LastTrial = 1024;
 
+    private const int MostJoined = 32; // flushes
     private const int MostRounds = 16; // sends on end, before others have their turn on this thread
 
     private static readonly Action<LoopPipeWriter> s_sendJoined = static writer => writer.SendJoined();
+    private static readonly Action<LoopPipeWriter> s_completeFlush = static writer => writer.CompleteFlush();
     private static readonly Action<object?> s_tokenCancelled = static writer => ((LoopPipeWriter)writer!).OnTokenCancelled();
 
     private readonly LoopConnection _connection;
@@ -57,6 +60,9 @@ internal sealed class LoopPipeWriter : PipeWriter, IValueTaskSource<FlushResult>
     private Segment? _queuedLast;
     private long _queuedBytes;
     private int _joined; // flushes that are queued
+    private bool _awaitsItem; // what is queued is not being sent yet: the item that is posted will, or the writing thread
+    private bool _isPosted; // the item is in its queue
+    private bool _waitsOnLoop; // where the flush that waits was made
     private bool _waiting; // a flush waits
     private bool _cancelFlush; // the next flush is cancelled
     private bool _ended; // the connection was told that all is sent
@@ -181,22 +187,26 @@ internal sealed class LoopPipeWriter : PipeWriter, IValueTaskSource<FlushResult>
         _unflushed = 0;
         if (_sending)
         {
+            bool queued, take;
             lock (_lock)
             {
-                if (_sending) // not ended meanwhile
-                {
-                    if (_queuedLast is null) _queued = first;
-                    else _queuedLast.Append(first);
-                    _queuedLast = last;
-                    _queuedBytes += bytes;
-                    _joined++;
-                    return;
-                }
+                queued = _sending; // not ended meanwhile
+                if (queued) Queue(first, last, bytes);
+                take = queued && _awaitsItem && _joined >= MostJoined;
+                if (take) _awaitsItem = false;
             }
+            if (take) SendOn();
+            if (queued) return;
         }
         if (_untilTrial == 0)
         {
-            Join(first, last, bytes);
+            lock (_lock)
+            {
+                _joined = 0;
+                Queue(first, last, bytes);
+                _sending = true;
+                PostJoined();
+            }
             return;
         }
         _untilTrial--;
@@ -210,17 +220,30 @@ internal sealed class LoopPipeWriter : PipeWriter, IValueTaskSource<FlushResult>
         }
     }
 
-    // Still the writing thread's until it is posted.
-    private void Join(Segment first, Segment last, long bytes)
+    // The caller holds the lock, and is the writing thread. A small flush goes into the buffer of those before it: what is queued
+    // holds as many buffers as its bytes need, not as there are flushes.
+    private void Queue(Segment first, Segment last, long bytes)
     {
-        (_queued, _queuedLast, _queuedBytes, _joined) = (first, last, bytes, 1);
-        _sending = true;
-        PostJoined();
+        _queuedBytes += bytes;
+        _joined++;
+        if (first == last && _queuedLast is { } end && end.FreeLength >= bytes)
+        {
+            first.Memory.CopyTo(end.Free);
+            end.Grow((int)bytes);
+            Release(first);
+            return;
+        }
+        if (_queuedLast is null) _queued = first;
+        else _queuedLast.Append(first);
+        _queuedLast = last;
     }
 
-    // From the loop to the loop: the application stays there.
+    // The caller holds the lock. From the loop to the loop: the application stays there.
     private void PostJoined()
     {
+        _awaitsItem = true;
+        if (_isPosted) return;
+        _isPosted = true;
         if (_memory.Loop.IsCurrent)
         {
             try
@@ -286,7 +309,10 @@ internal sealed class LoopPipeWriter : PipeWriter, IValueTaskSource<FlushResult>
     {
         lock (_lock)
         {
-            // The writing thread reads these when nothing is being sent any more, and that is said behind a lock or a volatile write.
+            _isPosted = false;
+            if (!_awaitsItem) return; // so many that the writing thread has not waited for this
+            _awaitsItem = false;
+            // The writing thread reads these when nothing is being sent any more, which is said by a volatile write.
             if (_joined > 1) _trials = FirstTrial;
             else
             {
@@ -345,7 +371,8 @@ internal sealed class LoopPipeWriter : PipeWriter, IValueTaskSource<FlushResult>
             {
                 if (!TrySend(next, last!)) Hook();
                 else if (round < MostRounds) continue;
-                else PostJoined(); // is in flight until then
+                else
+                    lock (_lock) PostJoined(); // what is sent is in flight until then
             }
             break;
         }
@@ -388,6 +415,7 @@ internal sealed class LoopPipeWriter : PipeWriter, IValueTaskSource<FlushResult>
             if (_waiting) throw new InvalidOperationException("Another flush of this pipe is in progress.");
             _flush.Reset();
             _waiting = true;
+            _waitsOnLoop = _memory.Loop.IsCurrent;
         }
         _connection.OnPaused();
         if (token.CanBeCanceled)
@@ -432,6 +460,18 @@ internal sealed class LoopPipeWriter : PipeWriter, IValueTaskSource<FlushResult>
     private void Schedule(Outcome outcome)
     {
         _outcome = outcome;
+        if (outcome == Outcome.Room && _connection.IsInline && _waitsOnLoop && !_memory.Loop.IsCurrent)
+        {
+            try
+            {
+                _memory.Loop.Post(s_completeFlush, this);
+                return;
+            }
+            catch (ObjectDisposedException)
+            {
+                // it has stopped: there is no place on it any more
+            }
+        }
         if (outcome == Outcome.Room && (_connection.IsInline || !_memory.Loop.IsCurrent)) CompleteFlush();
         else ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
     }
