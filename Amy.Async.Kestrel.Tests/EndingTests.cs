@@ -294,19 +294,22 @@ internal sealed class EndingTests(bool inline)
     public async Task BlockedLoop_IsToldInTheLog()
     {
         if (!inline) Assert.Ignore("The application is not on the loop.");
-        var entered = new ManualResetEventSlim();
+        var blocked = false;
         await using var server = await Server.Start(inline, application => application.MapGet("/", () =>
         {
-            entered.Set();
+            if (EventLoop.Current is null) return "hello"; // the request was there before the read: still on the thread pool
+            Volatile.Write(ref blocked, true);
             Thread.Sleep(500); // what a handler must not do
             return "hello";
         }), transport: options => options.Loop = new EventLoopOptions { BlockedThreshold = TimeSpan.FromMilliseconds(50) });
         using var socket = await server.Connect();
-        for (var i = 0; i < 3; i++) // the first request of a connection may run on the thread pool
+        for (var i = 0; i < 500 && !Volatile.Read(ref blocked); i++)
         {
+            await Task.Delay(10); // so that the read waits, sooner or later
             await socket.SendAsync(s_request);
             await socket.ReceiveAsync(new byte[1024]).Within();
         }
+        Assert.That(blocked, Is.True, "no request was served on the loop");
         // The watchdog has a thread of its own, which may come late.
         for (var i = 0; i < 1000 && !server.Log.Entries.Any(e => e.Id.Id == 8); i++) await Task.Delay(10);
         Assert.That(server.Log.Entries.Where(e => e.Id.Id == 8), Is.Not.Empty);
