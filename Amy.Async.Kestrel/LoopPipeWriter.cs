@@ -13,12 +13,14 @@ namespace Amy.Async.Kestrel;
 /// on the way of a message. When the kernel's buffer is full, the buffers that were flushed change hands: they are in flight,
 /// and what is flushed meanwhile is queued behind them. Both, and what the two sides tell each other, are guarded by the lock.</para>
 /// <para><b>Joining.</b> Where flushes come in swarms (the answers to many streams of HTTP/2), a send for each costs more than
-/// all else. There a flush is only queued, and the thread pool (or the loop, for a flush made there) sends what has been queued by
-/// the time it gets to it, in one.
-/// When they are <see cref="MostJoined"/> and
-/// nobody has got to them yet, the writing thread sends them itself. Whether joining pays shows when it is done: so once in a while a flush is joined for trial, ever more seldom as long as it stays
-/// alone, and after one that met company all are, until one stays alone again. An application that answers one by one pays for a
-/// hop of a flush in a thousand.</para>
+/// all else. There a flush is only queued, and an item that is posted to the thread pool (or to the loop, for a flush made there)
+/// sends what has been queued by the time it runs, in one. When they are <see cref="MostJoined"/> and it has not run yet, the
+/// writing thread sends them itself. Whichever of the two clears <c>_awaitsItem</c> under the lock sends; the other finds it
+/// cleared, and the writing thread only queues, while the item goes. An item that came too late for its own flushes may find it
+/// set again for later ones: it sends those, as no second item is posted while one is (<c>_isPosted</c>).</para>
+/// <para>Whether joining pays shows when it is done: so once in a while a flush is joined for trial, ever more seldom as long as
+/// it stays alone, and after one that met company all are, until one stays alone again. An application that answers one by one
+/// pays for a hop of a flush in a thousand.</para>
 /// </remarks>
 internal sealed class LoopPipeWriter : PipeWriter, IValueTaskSource<FlushResult>, IThreadPoolWorkItem
 {

@@ -23,8 +23,8 @@ internal readonly struct WorkItem(Action<object, object?> run, object target, ob
 /// added: does the loop have to be woken for it, and is there still a loop? Both are asked behind a full fence. Each fence is the
 /// exchange of a field that changes at that moment anyway, which costs what a fence alone costs.</para>
 /// <para><b>Waking.</b> The adder A adds, fences (it exchanges its word that it adds), and looks whether the loop L sleeps; it
-/// wakes L only then. L says that it sleeps (WakeFlag.TrySleep, a full fence), looks at the queue once more, and waits in the kernel only if it is empty. Both
-/// write, fence and read what the other writes: one of them sees the other. If A does not see L asleep, L finds the item. So an
+/// wakes L only then. L says that it sleeps (WakeFlag.TrySleep, a full fence), looks at the queue once more, and waits in the
+/// kernel only if it is empty. Both write, fence and read what the other writes: one of them sees the other. If A does not see L asleep, L finds the item. So an
 /// item costs no access to the flag that others would feel, unless L sleeps.</para>
 /// <para><b>Closing.</b> L closes (an exchange), then takes what is left. A that sees the queue open behind its
 /// fence has added before, and L finds the item. A that sees it closed takes what is left itself, L does so too, and each
