@@ -232,6 +232,21 @@ internal sealed class KqueueSelectorTests(int size)
         Assert.That(selector.Add(Number(a), OtherId, Interest.Both), Is.Zero);
     });
 
+    /// <summary>A deletion that is refused does not keep the other from being done: whatever is left would tell of an id that is no more.</summary>
+    [TestCase(Kqueue.EVFILT_READ, Readiness.Writable)]
+    [TestCase(Kqueue.EVFILT_WRITE, Readiness.Readable)]
+    public void Remove_OneKnoteGone_RemovesTheOther(short gone, Readiness wouldBe) => WithPair((selector, calls, a, b) =>
+    {
+        a.Send([1]);
+        Run.Until(() => b.Available > 0, "the byte arrives");
+        Assert.That(selector.Add(Number(b), Id, Interest.Both), Is.Zero);
+        Assert.That(calls.Drop(Number(b), gone), Is.True);
+        Assert.That(Wait(selector)[Id], Is.EqualTo(wouldBe), "the other is there");
+        Assert.That(selector.Remove(Number(b)), Is.Zero);
+        Assert.That(calls.Drop(Number(b), Kqueue.EVFILT_READ), Is.False);
+        Assert.That(calls.Drop(Number(b), Kqueue.EVFILT_WRITE), Is.False);
+    });
+
     [TestCase(Interest.Both)]
     [TestCase((Interest)0)]
     public void Modify_KnotesGone_IsEnoentAndLeavesNothing(Interest old) => WithPair((selector, calls, a, _) =>
@@ -242,6 +257,15 @@ internal sealed class KqueueSelectorTests(int size)
         Assert.That(Wait(selector, 0), Is.Empty);
         Assert.That(selector.Add(Number(a), Id, Interest.Writable), Is.Zero);
         Assert.That(Wait(selector), Has.Count.EqualTo(1));
+    });
+
+    [TestCase(Interest.Readable, Kqueue.EVFILT_WRITE)]
+    [TestCase(Interest.Writable, Kqueue.EVFILT_READ)]
+    public void Modify_ToOneDirection_LeavesNoKnoteOfTheOther(Interest interest, short other) => WithPair((selector, calls, a, _) =>
+    {
+        Assert.That(selector.Add(Number(a), Id, Interest.Both), Is.Zero);
+        Assert.That(selector.Modify(Number(a), Id, interest), Is.Zero);
+        Assert.That(calls.Drop(Number(a), other), Is.False);
     });
 
     /// <summary>The plain waits rely on it: what is there already is an edge again.</summary>

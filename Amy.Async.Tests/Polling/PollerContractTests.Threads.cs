@@ -85,6 +85,26 @@ internal abstract partial class PollerContractTests
         }
     }
 
+    /// <summary>What is no longer asked for is no longer told: on kqueue it was a filter of its own.</summary>
+    [Test]
+    public void Reregister_ToTheOtherDirection_SilencesTheFirst()
+    {
+        using var poller = Create();
+        var (a, b) = NonBlockingPair();
+        using (a)
+        using (b)
+        {
+            var id = poller.Registrar.Register(b, Interest.Readable);
+            poller.Registrar.Reregister(id, Interest.Writable);
+            Assert.That(Wait(poller, s_soon), Is.EqualTo(new[] { new Notification(id, Readiness.Writable, 1) }));
+            a.Send([1]);
+            Run.Until(() => b.Available > 0, "the byte arrives");
+            Assert.That(Wait(poller, TimeSpan.Zero), Is.Empty);
+            poller.Registrar.Reregister(id, Interest.Readable);
+            Assert.That(Wait(poller, s_soon), Is.EqualTo(new[] { new Notification(id, Readiness.Readable, 1) }));
+        }
+    }
+
     /// <summary>mio: closing a registered descriptor leaves no event behind, and a dup of it none either after Deregister.</summary>
     [Test]
     public void Deregister_ThenClose_WhileADupLives_IsSilent()

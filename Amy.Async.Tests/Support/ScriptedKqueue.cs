@@ -73,12 +73,14 @@ internal sealed class ScriptedKqueue : CountingCalls
         if (KqueueAbi.EVFILT_EXCEPT != 0) Drop(descriptor, KqueueAbi.EVFILT_EXCEPT);
     }
 
-    private void Drop(int descriptor, short filter)
+    /// <summary>That filter's knote alone.</summary>
+    /// <returns>Whether there was one.</returns>
+    internal bool Drop(int descriptor, short filter)
     {
         var change = new byte[KqueueAbi.EventSize];
         var receipt = new byte[KqueueAbi.EventSize];
         var filterFlags = filter == KqueueAbi.EVFILT_EXCEPT ? Kqueue.NOTE_OOB : 0;
         KqueueAbi.Set(change, 0, descriptor, filter, Kqueue.EV_DELETE | Kqueue.EV_RECEIPT, filterFlags, 0);
-        base.Kevent(_queue, change, 1, receipt, 1, 0);
+        return base.Kevent(_queue, change, 1, receipt, 1, 0) == 1 && KqueueAbi.Data(receipt, 0) == 0;
     }
 }
