@@ -185,6 +185,7 @@ internal sealed class Stage : IDisposable
     /// <see cref="EventLoop.Default"/>.</param>
     internal Stage(string name, bool onDefault = true)
     {
+        Scenes.SkipIfImpossible(name); // before there is a loop
         Loop = onDefault && Scenes.ChooseTheirLoop(name)
             ? EventLoop.Default
             : EventLoop.Start(new EventLoopOptions { SpinDuration = TimeSpan.Zero, SystemCalls = _calls, TimeProvider = Scenes.UseTime(name) ? _time : null });
@@ -270,9 +271,16 @@ internal static class Scenes
 
     internal static bool UseTime(string name) => name is "delay" or "tick";
 
+    /// <summary>Ends the test as skipped where the poller cannot tell of what the operation waits for.</summary>
+    internal static void SkipIfImpossible(string name)
+    {
+        if (name == "fd priority") TestPoller.SkipWithoutPriority();
+    }
+
     [SuppressMessage("Reliability", "CA2000", Justification = "The scene disposes them.")]
     internal static Scene Make(string name, EventLoop loop, VirtualTimeProvider time, Stage.HoldingCalls calls)
     {
+        SkipIfImpossible(name);
         switch (name)
         {
             case "receive from" or "receive batch":
@@ -354,7 +362,6 @@ internal static class Scenes
 
     private static Scene OnAConnection(string name, EventLoop loop)
     {
-        if (name == "fd priority") TestPoller.SkipWithoutPriority();
         var (x, y) = name is "receive tcp" or "send tcp" or "closed" or "fd priority" ? Pair.Tcp() : Pair.Unix();
         var buffer = new byte[8];
         void Send() => y.Send([1]);
