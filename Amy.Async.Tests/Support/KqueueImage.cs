@@ -207,7 +207,9 @@ internal sealed class KqueueImage
         if ((flags & (Kqueue.EV_ADD | Kqueue.EV_ENABLE)) != 0) knote.IsDisabled = false;
         if ((flags & Kqueue.EV_DISABLE) != 0) knote.IsDisabled = true;
         knote.UserData = userData;
-        if ((filterFlags & Kqueue.NOTE_TRIGGER) != 0 && !knote.IsTriggered)
+        // kqueue_register of FreeBSD clears what an addition says of a new knote; xnu heeds it.
+        var isHeeded = found || _abi.EventSize == KqueueDouble.Layout32.EventSize;
+        if ((filterFlags & Kqueue.NOTE_TRIGGER) != 0 && isHeeded && !knote.IsTriggered)
         {
             knote.IsTriggered = true;
             _triggered.Add(ident);

@@ -315,8 +315,9 @@ internal sealed class KqueueSelector : Selector
     }
 
     // A pipe without a reader is ready for writing (the write fails), but has no knote to say so. A user event of the registration
-    // says it instead: once, as an edge. Without user events it goes unsaid; who writes finds out. Returns the knotes there are:
-    // at least a muted one, so that the descriptor stays known.
+    // says it instead: once, as an edge. FreeBSD forgets a trigger that comes with the addition (kqueue_register clears fflags of a
+    // new knote), so it comes after. Without user events it goes unsaid; who writes finds out. Returns the knotes there are: at
+    // least a muted one, so that the descriptor stays known.
     private Filters TellOfEndOfPipe(int descriptor, long id, Filters others)
     {
         if (others == 0)
@@ -325,7 +326,10 @@ internal sealed class KqueueSelector : Selector
             ChangeAll(descriptor, others, Kqueue.EV_ADD, id);
         }
         if (_wakeWriter < 0)
-            _abi.Set(_changes, _changeCount++, descriptor + 1, _abi.EVFILT_USER, Kqueue.EV_ADD | Kqueue.EV_ONESHOT | Kqueue.EV_CLEAR | Kqueue.EV_RECEIPT, Kqueue.NOTE_TRIGGER, id);
+        {
+            _abi.Set(_changes, _changeCount++, descriptor + 1, _abi.EVFILT_USER, Kqueue.EV_ADD | Kqueue.EV_ONESHOT | Kqueue.EV_CLEAR | Kqueue.EV_RECEIPT, 0, id);
+            _abi.Set(_changes, _changeCount++, descriptor + 1, _abi.EVFILT_USER, Kqueue.EV_RECEIPT, Kqueue.NOTE_TRIGGER, id);
+        }
         if (_changeCount > 0) _ = Apply(_queue);
         return others;
     }
