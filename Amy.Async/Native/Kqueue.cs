@@ -150,13 +150,14 @@ internal static class KqueueLibrary
             : (null, false, $"Linux has none of its own, and of libkqueue.so.0: {failure}");
     }
 
-    // Null: kqueue(2) makes a queue and kevent(2) takes it.
+    // Null: kqueue(2) makes a queue and kevent(2) takes it. Or descriptors or memory have run out just now (libkqueue says so without
+    // an errno), which is not to be remembered as the system's: who makes a queue then is told.
     private static unsafe string? TryOut(bool foreign)
     {
         try
         {
             var queue = foreign ? Libkqueue.kqueue() : Libc.kqueue();
-            if (queue < 0) return $"kqueue fails with errno {LastError.Get()}";
+            if (queue < 0) return LastError.Get() is 0 or Errno.ENOMEM or Errno.ENFILE or Errno.EMFILE ? null : $"kqueue fails with errno {LastError.Get()}";
             var none = default(TimeSpec);
             var result = foreign ? Libkqueue.kevent(queue, null, 0, null, 0, &none) : Libc.kevent(queue, null, 0, null, 0, &none);
             var error = LastError.Get();

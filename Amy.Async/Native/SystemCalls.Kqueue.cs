@@ -1,3 +1,5 @@
+using Amy.Async.Compat;
+
 namespace Amy.Async.Native;
 
 // kqueue(2), kevent(2), and a pipe for wake-ups where there are no user events.
@@ -18,8 +20,9 @@ internal unsafe partial class SystemCalls
     /// </summary>
     internal virtual int KqueueCreate()
     {
-        var queue = Result(KqueueLibrary.IsForeign ? Libkqueue.kqueue() : Libc.kqueue());
-        if (queue >= 0) _ = CloseOnExec(queue);
+        var queue = KqueueLibrary.IsForeign ? Libkqueue.kqueue() : Libc.kqueue();
+        if (queue < 0) return LastError.Get() == 0 ? -Errno.EMFILE : Result(queue); // libkqueue has no errno for it
+        _ = CloseOnExec(queue);
         return queue;
     }
 

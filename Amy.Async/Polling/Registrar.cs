@@ -334,7 +334,7 @@ public sealed class Registrar
     private static Exception Refused(int errno, int descriptor) => errno switch
     {
         Errno.EEXIST => new InvalidOperationException($"Descriptor {descriptor} is registered with this poller already."),
-        Errno.EPERM or Errno.EINVAL => new NotSupportedException($"Descriptor {descriptor} cannot be polled: regular files, directories and devices such as /dev/null are always ready for the kernel, and kqueue refuses some terminals and devices. Read and write them directly."),
+        Errno.EPERM or Errno.EINVAL or Errno.ENODEV or Errno.EOPNOTSUPP => new NotSupportedException($"Descriptor {descriptor} cannot be polled: regular files, directories and devices such as /dev/null are always ready for the kernel, and kqueue refuses some terminals and devices. Read and write them directly."),
         Errno.EBADF => new ObjectDisposedException(nameof(SafeHandle), $"Descriptor {descriptor} is closed."),
         _ => SystemError.Exception(errno, "Registering the descriptor"),
     };
