@@ -105,15 +105,21 @@ var poller = new Option<PollerKind>("--poller") { Description = "The kernel's me
 var faults = new Option<bool>("--faults") { Description = "System calls go wrong at random." };
 var loops = new Option<int>("--loops") { Description = "Loops.", DefaultValueFactory = _ => 4 };
 AtLeast(loops, 1, 64);
+const int MostMinutes = 30_000; // a timer's most
 var torture = new Command("torture", "Random clients and servers do all that one can do to a connection; every byte and every operation is accounted for. Exit code 1: something was wrong.") { minutes, seed, poller, faults, loops };
-torture.SetAction(result => Guard(default, () => new Torture(new TortureOptions
+poller.Validators.Add(result =>
 {
-    Duration = TimeSpan.FromMinutes(result.GetValue(minutes) is > 0 and < 100_000 and var length ? length : throw new ArgumentException("--minutes must be positive.")),
+    if (result.GetValueOrDefault<PollerKind>() is var kind && !(Enum.IsDefined(kind) && Poller.IsSupported(kind))) result.AddError($"There is no poller {kind} here.");
+});
+torture.SetAction((result, token) => Task.Run(() => Guard(default, () => new Torture(new TortureOptions // Ctrl-C: to its end, with its books
+{
+    Duration = TimeSpan.FromMinutes(result.GetValue(minutes) is > 0 and <= MostMinutes and var length ? length : throw new ArgumentException($"--minutes must be positive, and at most {MostMinutes}.")),
     Seed = result.GetValue(seed) ?? (ulong)Random.Shared.NextInt64(),
     Poller = result.GetValue(poller),
     Faults = result.GetValue(faults),
     Loops = result.GetValue(loops),
-}).Run(Console.WriteLine) ? 0 : 1));
+    Stop = token,
+}).Run(Console.WriteLine) ? 0 : 1), CancellationToken.None));
 root.Subcommands.Add(torture);
 
 var opened = new Option<long>("--connections") { Description = "Connections.", DefaultValueFactory = _ => 1_000_000 };
@@ -122,7 +128,7 @@ var growth = new Option<long>("--most-growth") { Description = "Bytes.", Default
 var churn = new Command("churn", "Opens and closes connections in one process: what is left in memory and descriptors. Exit code 1: more than was allowed.") { opened, part, growth };
 churn.SetAction(result => Guard(default, () => Churn.Run(
     result.GetValue(opened) is > 0 and var count ? count : throw new ArgumentException("--connections must be positive."),
-    result.GetValue(part) is > 0 and var step ? step : throw new ArgumentException("--part must be positive."),
+    result.GetValue(part) is > 0 and var step && step < result.GetValue(opened) ? step : throw new ArgumentException("--part must be positive, and less than --connections: the first part is compared with the last."),
     result.GetValue(growth), Console.WriteLine) ? 0 : 1));
 root.Subcommands.Add(churn);
 
@@ -150,6 +156,13 @@ var kestrel = new Command("kestrel", "Plain text, JSON and raw echo over Kestrel
 kestrel.SetAction((result, token) => Cancellable(token, () =>
     Amy.Async.Bench.Kestrel.KestrelComparison.Run(Output(), result.GetValue(webRounds), result.GetValue(webMilliseconds), result.GetValue(webWarmUp), result.GetValue(webLoad), result.GetValue(plot), token)));
 root.Subcommands.Add(kestrel);
+
+var holdPort = new Option<int>("--port") { Required = true };
+var held = new Option<int>("--connections") { Required = true };
+var hold = new Command("hold", "Silent peers for a test of a server, until the end of standard input.") { holdPort, held };
+hold.Hidden = true;
+hold.SetAction(result => Guard(default, () => SilentPeers.Hold(result.GetValue(holdPort), result.GetValue(held))));
+root.Subcommands.Add(hold);
 
 var webTransport = new Option<string>("--transport") { Required = true };
 var inline = new Option<bool>("--inline");

@@ -18,7 +18,15 @@ switch (args)
         });
         return 0;
     case [var name, .. var files] when Targets.All.TryGetValue(name, out var target):
-        foreach (var file in files) target(File.ReadAllBytes(file));
+        foreach (var file in files)
+        {
+            if (!File.Exists(file))
+            {
+                Console.Error.WriteLine($"no such file: {file}"); // not a crash that was found
+                return 2;
+            }
+            target(File.ReadAllBytes(file));
+        }
         Console.WriteLine($"{files.Length} ran");
         return 0;
     default:

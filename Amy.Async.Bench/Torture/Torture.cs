@@ -112,7 +112,7 @@ internal sealed partial class Torture
 
     private bool Phase(ulong number, TimeSpan duration)
     {
-        using var time = CancellationTokenSource.CreateLinkedTokenSource(Ledger.Broken);
+        using var time = CancellationTokenSource.CreateLinkedTokenSource(Ledger.Broken, _options.Stop);
         time.CancelAfter(duration);
         _time = time.Token;
         Listen(number);
@@ -188,6 +188,7 @@ internal sealed partial class Torture
         if (Ledger.Violations.Count > 0) return; // what follows is left over by what failed
         if (grown > _options.MostGrowth) Ledger.Violate($"{grown} bytes of managed memory more than after the warm-up");
         Compare(descriptors - 2 * _options.Loops, atMost: true); // each loop had two at least, for its poller and its wake-ups
+        if (_conversations == 0 || Ledger.Bytes == 0) Ledger.Violate($"{_conversations} connections came about, {Ledger.Bytes} bytes were sent: too short a time, or nothing works");
         if (_faults is null) return;
         var injected = _faults.Struck(FaultPoint.Send, FaultKind.Error) + _faults.Struck(FaultPoint.Receive, FaultKind.Error);
         if (_failedUnbroken > injected) Ledger.Violate($"{_failedUnbroken} connections failed, {injected} failures were injected");
@@ -289,7 +290,9 @@ internal sealed partial class Torture
             var outcome = await (random.Next(2) == 0 ? loop.InvokeAsync(Connect) : Connect());
             if (socket is null)
             {
-                if (outcome == Outcome.Failed) await Task.Delay(1); // the backlog is full
+                if (outcome != Outcome.Failed) continue;
+                if (_faults is null && listener.LocalEndPoint is IPEndPoint) Ledger.Violate("a connection over TCP failed");
+                await Task.Delay(1); // a Unix-domain socket's backlog is full
                 continue;
             }
             var conversation = new Conversation(Interlocked.Increment(ref _conversations), (ulong)random.NextInt64());

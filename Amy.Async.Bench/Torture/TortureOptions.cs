@@ -15,6 +15,9 @@ internal sealed record TortureOptions
 
     internal bool Faults { get; init; }
 
+    /// <summary>Ends it before its time, in order.</summary>
+    internal CancellationToken Stop { get; init; }
+
     /// <summary>For whatever must come to its end by itself.</summary>
     internal TimeSpan Patience { get; init; } = TimeSpan.FromSeconds(60);
 
