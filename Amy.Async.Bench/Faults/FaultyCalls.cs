@@ -111,7 +111,7 @@ internal sealed partial class FaultyCalls(FaultSource source) : CallsBelow
     }
 
     internal override int ReceiveMessages(int socket, Span<BatchHeader> headers) =>
-        Strikes(FaultPoint.Receive, socket, 0, out var result, out _) ? result : base.ReceiveMessages(socket, headers);
+        Strikes(FaultPoint.Receive, socket, headers.Length, out var result, out var cut, isBatch: true) ? result : Cut(socket, cut, base.ReceiveMessages(socket, cut ? headers[..1] : headers));
 
     internal override int Send(int socket, ReadOnlySpan<byte> buffer) =>
         Strikes(FaultPoint.Send, socket, buffer.Length, out var result, out var cut) ? result : base.Send(socket, cut ? buffer[..1] : buffer);
@@ -127,8 +127,8 @@ internal sealed partial class FaultyCalls(FaultSource source) : CallsBelow
 
     internal override int SendMessages(int socket, Span<BatchHeader> headers)
     {
-        if (Strikes(FaultPoint.Send, socket, 0, out var result, out _)) return result;
-        return base.SendMessages(socket, headers);
+        if (Strikes(FaultPoint.Send, socket, headers.Length, out var result, out var cut, isBatch: true)) return result;
+        return base.SendMessages(socket, cut ? headers[..1] : headers);
     }
 
     internal override int SendFile(int socket, int file, long offset, int count) =>
@@ -169,7 +169,7 @@ internal sealed partial class FaultyCalls(FaultSource source) : CallsBelow
     }
 
     /// <summary>Whether a call ends before it begins. Else <paramref name="cut"/> says whether it is one byte only.</summary>
-    private bool Strikes(FaultPoint point, int descriptor, int length, out int result, out bool cut)
+    private bool Strikes(FaultPoint point, int descriptor, int length, out int result, out bool cut, bool isBatch = false)
     {
         var fault = source.Next(point);
         result = 0;
@@ -182,7 +182,7 @@ internal sealed partial class FaultyCalls(FaultSource source) : CallsBelow
             case FaultKind.WouldBlock when ReportAgain(descriptor):
                 result = -Errno.EAGAIN;
                 break;
-            case FaultKind.Short when length > 1 && IsStream(descriptor):
+            case FaultKind.Short when length > 1 && (isBatch || IsStream(descriptor)):
                 cut = true;
                 break;
             default:

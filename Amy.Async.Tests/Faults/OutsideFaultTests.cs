@@ -55,7 +55,33 @@ internal sealed partial class OutsideFaultTests
         Assert.That(back.AsSpan().SequenceEqual(data), Is.True);
     }
 
-    /// <summary>What retries by itself cannot be interrupted from within the process: this shows that each retry is there.</summary>
+    /// <summary>
+    /// What retries by itself cannot be interrupted from within the process: this shows that the retries are there, of a program that
+    /// makes each of these calls and says whether they did what they should. (Not read(2), open(2) and close(2): what loads
+    /// the program does not retry those.)
+    /// </summary>
+    [TestCase("recvmsg", "sendmsg")]
+    [TestCase("recvmmsg", "sendmmsg")]
+    [TestCase("recvfrom", "sendto")]
+    [TestCase("sendfile", "poll", "write")]
+    public void Strace_EveryCallInterrupted_DoesItAgain(params string[] calls) => Run.Wait(Task.Run(async () =>
+    {
+        var log = Pair.TemporaryPath();
+        try
+        {
+            var (code, output) = await RealProgram.RunAsync("strace", null,
+                ["-f", "-qq", "-o", log, "-e", $"trace={string.Join(",", calls)}", .. calls.SelectMany(c => new[] { "-e", $"inject={c}:error=EINTR:when=1+2" }), "dotnet", SampleProgramTests.Program("PlatformCheck"), "run"]);
+            Assert.That(code, Is.Zero, output);
+            var injected = File.ReadLines(log).Where(l => l.Contains("(INJECTED)")).ToList();
+            foreach (var call in calls) Assert.That(injected.Count(l => l.Contains(call + "(") || l.Contains(call + " resumed")), Is.Positive, call);
+        }
+        finally
+        {
+            File.Delete(log);
+        }
+    }));
+
+    /// <summary>Likewise under an echo server, and what only a server meets.</summary>
     [TestCase("recvfrom:error=EINTR:when=2+3", "sendto:error=EINTR:when=2+3", "accept4:error=EINTR:when=1+2", "epoll_wait:error=EINTR:when=2+3")]
     [TestCase("accept4:error=EMFILE:when=1+2", "epoll_pwait2:error=EINTR:when=1+2")]
     [TestCase("accept4:error=ENOBUFS:when=1+3")]

@@ -174,6 +174,16 @@ internal sealed class TrapTests
 
     // ---- spinning
 
+    /// <summary>Each pass looks at the timers, too: a spin that never ends of itself would keep them.</summary>
+    [Test]
+    public void Spin_WithoutEnd_EndsWhenATimerIsDue()
+    {
+        using var loop = EventLoop.Start(new EventLoopOptions { SpinDuration = Timeout.InfiniteTimeSpan });
+        for (var i = 0; i < 5; i++) Run.Wait(loop.InvokeAsync(() => loop.Delay(TimeSpan.FromMilliseconds(5)).AsTask()));
+        Assert.That(loop.Statistics.TimersFired, Is.EqualTo(5));
+        Assert.That(loop.Statistics.SpinsPaid + loop.Statistics.SpinsInVain, Is.Positive, "it did spin");
+    }
+
     /// <summary>A Unix-domain socket tells with an edge of each read of the peer's. Nobody awaits those.</summary>
     [Test]
     public void Spin_EdgesThatNobodyAwaits_AreNotPaid()

@@ -22,12 +22,7 @@ internal sealed partial class SampleProgramTests
     private static partial Regex Address();
 
     /// <summary>A sample's assembly, for <c>dotnet</c>.</summary>
-    internal static string Program(string sample)
-    {
-        var assembly = typeof(SampleProgramTests).Assembly.Location;
-        var configuration = Path.GetFileName(Path.GetDirectoryName(Path.GetDirectoryName(assembly)))!;
-        return Path.Combine(Repository.Root, "samples", sample, "bin", configuration, "net10.0", sample + ".dll");
-    }
+    internal static string Program(string sample) => Repository.Program(Path.Combine("samples", sample));
 
     internal static Process Start(string sample, params string[] arguments) => Start(sample, default, arguments);
 

@@ -28,6 +28,10 @@ internal sealed class RealProgram : IDisposable
         return new RealProgram(Process.Start(start)!);
     }
 
+    /// <summary>A program of the repository (see <see cref="Repository.Program"/>).</summary>
+    internal static RealProgram Dotnet(params string[] arguments) =>
+        new(Process.Start(new ProcessStartInfo("dotnet", arguments) { RedirectStandardInput = true, RedirectStandardOutput = true })!);
+
     /// <summary>Runs it to its end; what it printed.</summary>
     internal static async Task<(int ExitCode, string Output)> RunAsync(string name, string? input, params string[] arguments)
     {
