@@ -12,7 +12,7 @@ namespace Amy.Async.Bench;
 /// in the end everything is back where it was.
 /// </summary>
 /// <remarks>All dice follow from the seed, worker by worker and connection by connection. When which thread runs, and what the
-/// kernel does meanwhile, does not: the same seed does the same things, in another order.</remarks>
+/// kernel does meanwhile, does not: the same seed does much the same things, in another order, and not the same to the byte.</remarks>
 internal sealed partial class Torture
 {
     private readonly TortureOptions _options;
