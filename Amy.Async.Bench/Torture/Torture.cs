@@ -61,6 +61,8 @@ internal sealed partial class Torture
         var descriptors = 0; // after the warm-up: by then the platform's sockets have what they keep
         var memory = 0L;
         var grown = 0L;
+        _ = Settle();
+        var abandoned = Volatile.Read(ref SocketSource.Abandoned);
         try
         {
             var options = new EventLoopOptions { Poller = _options.Poller, SystemCalls = _faults ?? SystemCalls.Instance };
@@ -85,6 +87,8 @@ internal sealed partial class Torture
             if (!stopping.Wait(_options.Patience)) Ledger.Violate("a loop does not stop");
         }
         Audit(descriptors, grown);
+        abandoned = Volatile.Read(ref SocketSource.Abandoned) - abandoned;
+        if (abandoned > 0) Ledger.Violate($"{abandoned} sockets were never disposed of, but collected");
         foreach (var line in Ledger.Report()) report(line);
         if (_faults is not null) report($"faults: {_faults.Summary()}; {_failedUnbroken} connections failed of them");
         report($"{_conversations} connections, {_broken} broken off; {Ledger.Bytes} bytes; {Ledger.Operations} operations; {grown / 1024} KiB more in use than after the warm-up");

@@ -120,8 +120,7 @@ internal sealed class AbiTableTests
     private static void AddKqueue(Dictionary<string, long> used, KqueueAbi abi)
     {
         foreach (var constant in typeof(Kqueue).GetFields(BindingFlags.Static | BindingFlags.NonPublic))
-            if (!constant.Name.StartsWith('F')) // F_SETFD, FD_CLOEXEC: fcntl.h's
-                used[constant.Name] = Convert.ToInt64(constant.GetRawConstantValue(), System.Globalization.CultureInfo.InvariantCulture);
+            used[constant.Name] = Convert.ToInt64(constant.GetRawConstantValue(), System.Globalization.CultureInfo.InvariantCulture);
         used["EVFILT_USER"] = abi.EVFILT_USER;
         if (abi.EVFILT_EXCEPT != 0) used["EVFILT_EXCEPT"] = abi.EVFILT_EXCEPT;
         else used.Remove("NOTE_OOB");

@@ -45,6 +45,8 @@ public sealed class Poller : IDisposable
     }
 
     /// <summary>Whether this platform has the mechanism.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">No such kind.</exception>
+    /// <exception cref="InvalidOperationException">Asked for <see cref="PollerKind.Auto"/>, and AMY_ASYNC_POLLER is neither "epoll" nor "kqueue".</exception>
     public static bool IsSupported(PollerKind kind) => SelectorChoice.IsSupported(kind, SystemCalls.Instance);
 
     /// <summary>The mechanism in use, never <see cref="PollerKind.Auto"/>.</summary>

@@ -308,9 +308,13 @@ internal sealed partial class SocketSource : DescriptorSource
         return socket;
     }
 
+    /// <summary>How many were collected without having been disposed of; for tests, where that is a leak.</summary>
+    internal static int Abandoned;
+
     /// <summary>Ends the attachment because the AsyncSocket was collected; a Socket has a finalizer of its own.</summary>
     internal void Abandon()
     {
+        if (!State.IsClosed) Interlocked.Increment(ref Abandoned); // closed: moved away
         lock (this)
         {
             if (_socket is not null) _ownsSocket = false;
