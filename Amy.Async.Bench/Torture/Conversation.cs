@@ -29,6 +29,12 @@ internal sealed class Conversation(long id, ulong seed)
     internal ulong Seed => seed;
 
     /// <summary>
+    /// The client has a receive buffer that is smaller than a segment of the loopback. Once such a window is full, Linux may go on by
+    /// the timer that probes it alone, 2,000 bytes every 200 ms (seen in tcp_info), so that what is sent there must not be large.
+    /// </summary>
+    internal bool IsNarrow { get; init; }
+
+    /// <summary>
     /// Somebody has broken the connection off (a reset, a dispose before the end, an injected failure): what was sent need not
     /// arrive. Set before that is done.
     /// </summary>

@@ -299,7 +299,7 @@ internal sealed partial class Torture
                 await Task.Delay(1); // a Unix-domain socket's backlog is full
                 continue;
             }
-            var conversation = new Conversation(Interlocked.Increment(ref _conversations), (ulong)random.NextInt64());
+            var conversation = new Conversation(Interlocked.Increment(ref _conversations), (ulong)random.NextInt64()) { IsNarrow = options.ReceiveBufferSize is not null };
             _unclaimed[conversation.Id] = conversation;
             var onLoop = random.Next(4) > 0;
             var end = new TortureEnd(this, conversation, 0, socket, onLoop);

@@ -82,6 +82,7 @@ internal sealed class TortureEnd
 
     private int Amount() => _random.Next(100) switch
     {
+        _ when _side == 1 && _conversation.IsNarrow => _random.Next(1, 8 * 1024),
         < 50 => _random.Next(1, 200),
         < 90 => _random.Next(1, 16 * 1024),
         < 99 => _random.Next(1, 200_000),
