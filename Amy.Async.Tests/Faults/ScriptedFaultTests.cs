@@ -120,6 +120,29 @@ internal sealed class ScriptedFaultTests
                 Assert.That(calls.Struck(point, FaultKind.WouldBlock), Is.Positive, point.ToString());
         });
 
+    /// <summary>One datagram of a batch at a time, although there are more: the others follow.</summary>
+    [Test]
+    public void Batches_CutShort_SendAndReceiveAllTheSame() =>
+        OnFaultyLoop(new ScriptedFaults().At(FaultPoint.Send, 1, FaultKind.Short, count: 3).At(FaultPoint.Receive, 1, FaultKind.Short, count: 2), async calls =>
+        {
+            const int Datagrams = 6;
+            using var a = AsyncSocket.BindDatagram(s_any);
+            using var b = AsyncSocket.BindDatagram(s_any);
+            var batch = new DatagramBatch(Datagrams, 8);
+            for (byte i = 0; i < Datagrams; i++) batch.Add([i], b.LocalEndPoint!.Serialize());
+            Assert.That(await a.SendAsync(batch), Is.EqualTo(Datagrams));
+            var (received, counts) = (new List<byte>(), new List<int>());
+            var arrived = new DatagramBatch(Datagrams, 8);
+            while (received.Count < Datagrams)
+            {
+                counts.Add(await b.ReceiveAsync(arrived));
+                for (var i = 0; i < arrived.Count; i++) received.Add(arrived[i].Span[0]);
+            }
+            Assert.That(received, Is.EqualTo(new byte[] { 0, 1, 2, 3, 4, 5 }));
+            Assert.That(counts, Is.EqualTo(new[] { 1, 1, 4 }));
+            Assert.That((calls.Struck(FaultPoint.Send, FaultKind.Short), calls.Struck(FaultPoint.Receive, FaultKind.Short)), Is.EqualTo((3L, 2L)));
+        });
+
     [DllImport("libc", EntryPoint = "dup2")]
     private static extern int Dup2(int from, int to);
 

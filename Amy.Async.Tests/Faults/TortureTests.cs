@@ -18,6 +18,16 @@ internal sealed class TortureTests
     [TestCase(true)]
     public void Torture_EveryByteAndEveryOperationIsAccountedFor(bool faults) => Torment(TimeSpan.FromSeconds(Seconds), faults, (ulong)Random.Shared.NextInt64());
 
+    /// <summary>Books without an entry are no success.</summary>
+    [Test]
+    public void Torture_InWhichNothingHappens_Fails()
+    {
+        var lines = new List<string>();
+        var options = new TortureOptions { Duration = TimeSpan.FromSeconds(1), Seed = 1, Loops = 1, Stop = new CancellationToken(canceled: true) };
+        Assert.That(new Torture(options).Run(lines.Add), Is.False);
+        Assert.That(lines, Has.Some.Contains("0 connections came about"));
+    }
+
     private static void Torment(TimeSpan duration, bool faults, ulong seed)
     {
         var lines = new List<string>();

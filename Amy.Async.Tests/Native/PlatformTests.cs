@@ -57,9 +57,12 @@ internal sealed class PlatformTests
         internal override PlatformDescription Machine => machine;
     }
 
-    /// <summary>epoll says EPERM of what it cannot poll; kqueue on macOS says EINVAL, of /dev/tty for one.</summary>
+    /// <summary>epoll says EPERM of what it cannot poll; kqueue on macOS says EINVAL, of /dev/tty for one; devices without
+    /// a kqueue filter are ENODEV on FreeBSD, and may be ENOTSUP on macOS.</summary>
     [TestCase(Errno.EPERM)]
     [TestCase(Errno.EINVAL)]
+    [TestCase(Errno.ENODEV)]
+    [TestCase(Errno.EOPNOTSUPP)]
     public void Register_OfWhatTheKernelCannotPoll_IsNotSupported(int errno)
     {
         var (client, server) = Pair.Tcp();
