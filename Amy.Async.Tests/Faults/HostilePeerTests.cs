@@ -114,6 +114,23 @@ internal sealed class HostilePeerTests
         return GC.GetTotalMemory(forceFullCollection: true) - KqueueDouble.Bytes;
     }
 
+    /// <summary>
+    /// What doing it leaves in memory, the least of at most four times: tables keep the room of the most there ever were, and the rest
+    /// of the process comes and goes; a leak is there each time.
+    /// </summary>
+    private static long LeastGrowth(long limit, Action action)
+    {
+        var least = long.MaxValue;
+        for (var i = 0; i < 4 && least >= limit; i++)
+        {
+            var before = Memory();
+            action();
+            least = Math.Min(least, Memory() - before);
+            TestContext.Out.WriteLine($"at least {least} bytes");
+        }
+        return least;
+    }
+
     private static void AtRest(Server server) =>
         Run.Until(() => server.Loop.Statistics.Registrations == 1 && server.Open == 0, "all but the listener is gone");
 
@@ -264,21 +281,24 @@ internal sealed class HostilePeerTests
     public void Connections_ResetBeforeTheyAreAccepted_EndQuietly()
     {
         TestPoller.SkipOnLibkqueue("it takes the error of a connection away (SO_ERROR) before a call can tell it");
-        const int Peers = 1000;
-        using var server = new Server(Echo);
-        var (before, memory) = (Descriptors.Settle(), Memory());
-        for (var i = 0; i < Peers; i++) Reset(Connect(server.EndPoint));
-        using (var good = Connect(server.EndPoint)) // the last in the queue
+        const int Peers = 1000, Limit = Peers * 256;
+        var descriptors = Descriptors.Settle();
+        Assert.That(LeastGrowth(Limit, Storm), Is.LessThan(Limit));
+        Assert.That(Descriptors.Settle(), Is.EqualTo(descriptors), Descriptors.List());
+
+        static void Storm()
         {
-            server.Begin();
-            Exchange(good, 100);
+            using var server = new Server(Echo);
+            for (var i = 0; i < Peers; i++) Reset(Connect(server.EndPoint));
+            using (var good = Connect(server.EndPoint)) // the last in the queue
+            {
+                server.Begin();
+                Exchange(good, 100);
+            }
+            AtRest(server);
+            Assert.That(server.Count(nameof(SocketException)), Is.EqualTo(server.Accepted - 1), "each is told once");
+            Assert.That(server.Loop.Statistics.AcceptBackoffs, Is.Zero);
         }
-        AtRest(server);
-        Assert.That(server.Count(nameof(SocketException)), Is.EqualTo(server.Accepted - 1), "each is told once");
-        Assert.That(server.Loop.Statistics.AcceptBackoffs, Is.Zero);
-        Assert.That(server.Loop.Statistics.Registrations, Is.EqualTo(1));
-        Assert.That(Memory() - memory, Is.LessThan(Peers * 256L), "tables of slots");
-        Assert.That(Descriptors.Settle(), Is.EqualTo(before), Descriptors.List());
     }
 
     [TestCase("lines")]
@@ -286,7 +306,8 @@ internal sealed class HostilePeerTests
     public void Nonsense_FromManyAtOnce_IsRefusedByEach(string codec)
     {
         TestPoller.SkipOnLibkqueue("edges are lost where more descriptors are ready at once than its list of events has room for");
-        const int Peers = 200, Most = 1000;
+        const int Peers = 200, Most = 1000, Limit = Peers * 1024;
+        var refused = 0;
         using var server = new Server(async connection =>
         {
             var first = new byte[1];
@@ -301,23 +322,30 @@ internal sealed class HostilePeerTests
         using var good = Connect(server.EndPoint);
         good.Send("e"u8);
         Exchange(good, 10);
-        var before = Memory();
         var nonsense = new byte[8000];
         new Random(9).NextBytes(nonsense);
         nonsense.AsSpan().Replace((byte)'\n', (byte)0xFE);
         nonsense[0] = (byte)'x';
         nonsense[1] = 0x7F; // a frame of 2 GiB
-        var peers = Enumerable.Range(0, Peers).Select(_ => { var s = Connect(server.EndPoint); s.Send(nonsense); return s; }).ToList();
-        Exchange(good, 200);
-        Run.Until(() => server.Count(nameof(InvalidDataException)) == Peers, "each is refused");
-        var grown = Memory() - before;
-        TestContext.Out.WriteLine($"{grown} bytes");
-        Assert.That(grown, Is.LessThan(Peers * 1024), "what is left: the peers' own sockets");
+        var peers = new List<Socket>();
+        Assert.That(LeastGrowth(Limit, Storm), Is.LessThan(Limit), "what is left: the peers' own sockets");
         Assert.That(server.Loop.Statistics.Registrations, Is.EqualTo(2));
-        Assert.That(server.Loop.Statistics.Events, Is.GreaterThanOrEqualTo(Peers), "each was heard");
+        Assert.That(server.Loop.Statistics.Events, Is.GreaterThanOrEqualTo(refused), "each was heard");
         peers.ForEach(Reset);
         good.Dispose();
         AtRest(server);
+
+        void Storm()
+        {
+            for (var i = 0; i < Peers; i++)
+            {
+                peers.Add(Connect(server.EndPoint));
+                peers[^1].Send(nonsense);
+            }
+            Exchange(good, 200);
+            refused += Peers;
+            Run.Until(() => server.Count(nameof(InvalidDataException)) == refused, "each is refused");
+        }
     }
 
     [Test]
@@ -329,15 +357,8 @@ internal sealed class HostilePeerTests
         using var good = Connect(server.EndPoint);
         Storm(WarmUp);
         var descriptors = Descriptors.Settle();
-        var (grown, storms) = (long.MaxValue, 0);
-        for (; storms < 4 && grown >= 256 * 1024; storms++) // tables keep the room of the most that were open at once; a leak grows each time
-        {
-            var memory = Memory();
-            Storm(Each);
-            grown = Memory() - memory;
-            TestContext.Out.WriteLine($"{grown} bytes");
-        }
-        Assert.That(grown, Is.LessThan(256 * 1024));
+        var storms = 0;
+        Assert.That(LeastGrowth(256 * 1024, () => { Storm(Each); storms++; }), Is.LessThan(256 * 1024));
         Assert.That(Descriptors.Settle(), Is.EqualTo(descriptors), Descriptors.List());
         Assert.That(server.Accepted, Is.InRange(1 + WarmUp, Threads * (WarmUp + storms * Each) + storms + 2), "the kernel drops some that are reset at once");
         Assert.That(server.Loop.Statistics.Registrations, Is.EqualTo(2));
