@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Globalization;
 using Amy.Async;
 using Amy.Async.Bench;
+using Amy.Async.Bench.Patterns;
 using BenchmarkDotNet.Configs;
 using BenchmarkDotNet.Jobs;
 using BenchmarkDotNet.Running;
@@ -18,8 +19,12 @@ var port = new Option<int>("--port") { Description = "The port; 0: the kernel ch
 var address = new Option<string>("--address") { Description = "The address to listen on.", DefaultValueFactory = _ => "127.0.0.1" };
 AtLeast(port, 0, 65535);
 var unix = new Option<string?>("--unix") { Description = "A Unix-domain socket instead." };
-var serve = new Command("serve", "The echo server alone, for outside load generators; ends on SIGINT and SIGTERM.") { port, address, unix, spin };
-serve.SetAction(result => Guard(default, () => Serve.Run(result.GetValue(address)!, result.GetValue(port), result.GetValue(unix), result.GetValue(spin))));
+var byHand = new Option<string?>("--by-hand") { Description = "Without the library, over TCP on loopback, as a yardstick: 'loop', or 'await' with the least that can be awaited." };
+byHand.AcceptOnlyFromAmong("loop", "await");
+var serve = new Command("serve", "The echo server alone, for outside load generators; ends on SIGINT and SIGTERM.") { port, address, unix, spin, byHand };
+serve.SetAction(result => Guard(default, () => result.GetValue(byHand) is { } how
+    ? ByHandEcho.Run(result.GetValue(port), how == "await")
+    : Serve.Run(result.GetValue(address)!, result.GetValue(port), result.GetValue(unix), result.GetValue(spin))));
 root.Subcommands.Add(serve);
 
 var rounds = new Option<int>("--rounds") { Description = "Paired rounds.", DefaultValueFactory = _ => 9 };

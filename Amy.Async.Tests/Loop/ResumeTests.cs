@@ -285,6 +285,53 @@ internal sealed class ResumeTests
         }
     });
 
+    // One after the other: receive, awaiter, receive, awaiter. Each connection sends its own number over and over, in messages
+    // that come together, and some of them so much at once that its receives are put off through the queue.
+    [Test]
+    public void ReceivesIntoOneBuffer_EachAwaiterFindsWhatItsOwnReceiveGot() => Run.OnLoop(async () =>
+    {
+        const int Count = 48;
+        const int Messages = 200;
+        const int Much = 200_000;
+        string? wrong = null;
+        var shared = new byte[4096];
+        var (peers, sockets) = (new Socket[Count], new AsyncSocket[Count]);
+        for (var i = 0; i < Count; i++)
+        {
+            var (x, y) = i % 2 == 0 ? Pair.Unix() : Pair.Tcp();
+            (peers[i], sockets[i]) = (y, new AsyncSocket(x));
+        }
+        var receiving = sockets.Select(Receive).ToArray();
+        var sending = Task.Run(() =>
+        {
+            for (var round = 0; round < Messages; round++)
+                for (var i = 0; i < Count; i++)
+                    peers[i].Send(Enumerable.Repeat((byte)i, round % 50 == 49 && i % 8 == 0 ? Much : 1 + round).ToArray());
+            foreach (var peer in peers) peer.Shutdown(SocketShutdown.Send);
+        });
+        var received = 0L;
+        foreach (var task in receiving) received += await task;
+        await sending;
+        Assert.That(wrong, Is.Null);
+        Assert.That(received, Is.EqualTo(sockets.Sum(s => s.BytesReceived)));
+        Assert.That(received, Is.GreaterThan(Count / 8 * 4 * (long)Much));
+        foreach (var socket in sockets) socket.Dispose();
+        foreach (var peer in peers) peer.Dispose();
+
+        async Task<long> Receive(AsyncSocket socket, int i)
+        {
+            var total = 0L;
+            int n;
+            while ((n = await socket.ReceiveAsync(shared)) > 0)
+            {
+                var at = shared.AsSpan(0, n).IndexOfAnyExcept((byte)i);
+                if (at >= 0) wrong ??= $"connection {i} found {shared[at]} at {at} of {n}"; // and reads on: the sender waits
+                total += n;
+            }
+            return total;
+        }
+    });
+
     [Test]
     public void AMillionSynchronousCompletions_NeitherDeepenTheStackNorStarveOthers() => Run.OnLoop(async () =>
     {
