@@ -88,22 +88,9 @@ internal sealed class ByHandEcho
         connection.Socket.Dispose();
     }
 
-    private sealed class Connection(Socket socket) : INotifyCompletion
+    private sealed class Connection(Socket socket) : LeastAwaitable
     {
         internal readonly Socket Socket = socket;
         internal readonly int Descriptor = (int)socket.Handle;
-        private Action? _continuation;
-
-        public bool IsCompleted => false;
-
-        public Connection GetAwaiter() => this;
-
-        public void GetResult()
-        {
-        }
-
-        public void OnCompleted(Action continuation) => _continuation = continuation;
-
-        internal void Resume() => _continuation!();
     }
 }

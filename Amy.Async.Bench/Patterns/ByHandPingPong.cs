@@ -1,5 +1,4 @@
 using System.Net.Sockets;
-using System.Runtime.CompilerServices;
 
 namespace Amy.Async.Bench.Patterns;
 
@@ -11,6 +10,7 @@ internal unsafe class ByHandPingPong : PingPong
 {
     protected const int Events = 64;
     protected const int StuckMs = 10_000;
+
     protected readonly Socket _client;
     protected readonly Socket _server;
     protected readonly int _epoll = RawEpoll.Create();
@@ -71,25 +71,8 @@ internal unsafe class ByHandPingPong : PingPong
 /// </summary>
 internal sealed class AwaitedByHandPingPong(bool unix) : ByHandPingPong(unix)
 {
-    private sealed class Readable : INotifyCompletion
-    {
-        private Action? _continuation;
-
-        public bool IsCompleted => false;
-
-        public Readable GetAwaiter() => this;
-
-        public void GetResult()
-        {
-        }
-
-        public void OnCompleted(Action continuation) => _continuation = continuation;
-
-        internal void Resume() => _continuation!();
-    }
-
-    private readonly Readable _clientReadable = new();
-    private readonly Readable _serverReadable = new();
+    private readonly LeastAwaitable _clientReadable = new();
+    private readonly LeastAwaitable _serverReadable = new();
     private readonly byte[] _echo = new byte[ServerBuffer];
     private readonly bool _unix = unix;
     private bool _echoes;

@@ -1,5 +1,3 @@
-using System.Buffers;
-using System.Runtime.InteropServices;
 using System.Threading.Tasks.Sources;
 
 namespace Amy.Async;
@@ -51,11 +49,6 @@ internal sealed class SocketOperation : TransferOperation, IValueTaskSource<Asyn
     }
 
     // ---- trying: whoever holds Inside
-
-    // The common case outside of a try, in which the runtime would make each system call by way of a stub. Nothing in it throws:
-    // only a memory manager runs code of its own, and a socket's handle is the platform's. (1 to 2 % of a round trip over TCP.)
-    protected override bool Attempt() =>
-        What == Kind.Receive && !MemoryMarshal.TryGetMemoryManager<byte, MemoryManager<byte>>(Buffer, out _) ? TryReceive(Buffer.Span) : base.Attempt();
 
     protected override bool Try() => What switch
     {
