@@ -19,11 +19,11 @@ var port = new Option<int>("--port") { Description = "The port; 0: the kernel ch
 var address = new Option<string>("--address") { Description = "The address to listen on.", DefaultValueFactory = _ => "127.0.0.1" };
 AtLeast(port, 0, 65535);
 var unix = new Option<string?>("--unix") { Description = "A Unix-domain socket instead." };
-var byHand = new Option<string?>("--by-hand") { Description = "Without the library, over TCP on loopback, as a yardstick: 'loop', or 'await' with the least that can be awaited." };
-byHand.AcceptOnlyFromAmong("loop", "await");
+var byHand = new Option<string?>("--by-hand") { Description = "Without the library, over TCP on loopback, as a yardstick: 'loop', or 'await' with the least that can be awaited, or 'valuetask' with the least receive that returns one." };
+byHand.AcceptOnlyFromAmong("loop", "await", "valuetask");
 var serve = new Command("serve", "The echo server alone, for outside load generators; ends on SIGINT and SIGTERM.") { port, address, unix, spin, byHand };
 serve.SetAction(result => Guard(default, () => result.GetValue(byHand) is { } how
-    ? ByHandEcho.Run(result.GetValue(port), how == "await")
+    ? ByHandEcho.Run(result.GetValue(port), how)
     : Serve.Run(result.GetValue(address)!, result.GetValue(port), result.GetValue(unix), result.GetValue(spin))));
 root.Subcommands.Add(serve);
 

@@ -26,7 +26,7 @@ internal static class StrictComparison
         {
             foreach (var transport in transports)
             {
-                var step = progress(transport, (rounds + WarmUps) * (yardstick is null ? 4 : 6));
+                var step = progress(transport, (rounds + WarmUps) * (yardstick is null ? 5 : 7));
                 var rows = Measure(yardstick, transport, rounds, trips, size, spinMicroseconds, step, token);
                 tables.Add(() => Tables.Print(console, $"{transport}, {size} byte(s), {trips} trips a round, {rounds} rounds, spin {spinMicroseconds} µs", rows));
             }
@@ -49,6 +49,7 @@ internal static class StrictComparison
             }
             children.Add(Child.Self("C# by hand, no await", false, Worker("by-hand")));
             children.Add(Child.Self("C# by hand, least await", false, Worker("by-hand-await")));
+            children.Add(Child.Self("C# by hand, least ValueTask", false, Worker("by-hand-valuetask")));
             children.Add(Child.Self("Amy ReceiveAsync", false, Worker("amy")));
             children.Add(Child.Self("Amy ReadableAsync + Receive", false, Worker("amy-readable")));
             var rows = children.Select(c => (c.Name, Rounds: new List<Round>())).ToList();

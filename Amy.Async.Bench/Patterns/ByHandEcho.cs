@@ -5,9 +5,9 @@ using System.Runtime.CompilerServices;
 namespace Amy.Async.Bench.Patterns;
 
 /// <summary>
-/// An echo server without the library: the C server's loop in C#, with the least that can be awaited (see
-/// <see cref="AwaitedByHandPingPong"/>) or with no await at all. What is left between this and C is the runtime's and the
-/// compiler's part of a request. A yardstick: it ends with the process.
+/// An echo server without the library: the C server's loop in C#, with no await at all, with the least that can be awaited
+/// (<see cref="LeastAwaitable"/>), or with the least receive that returns a ValueTask (<see cref="LeastValueTask"/>). What is left
+/// between this and C is the runtime's and the compiler's part of a request. A yardstick: it ends with the process.
 /// </summary>
 internal sealed class ByHandEcho
 {
@@ -20,20 +20,20 @@ internal sealed class ByHandEcho
     private readonly Dictionary<int, Connection> _connections = [];
     private readonly Socket _listener = new(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
     private readonly int _epoll = RawEpoll.Create();
-    private readonly bool _awaits;
+    private readonly string _how;
 
-    private ByHandEcho(int port, bool awaits)
+    private ByHandEcho(int port, string how)
     {
-        _awaits = awaits;
+        _how = how;
         _listener.Bind(new IPEndPoint(IPAddress.Loopback, port));
         _listener.Listen(Backlog);
         _listener.Blocking = false;
         RawEpoll.Watch(_epoll, _listener);
     }
 
-    internal static int Run(int port, bool awaits)
+    internal static int Run(int port, string how)
     {
-        var server = new ByHandEcho(port, awaits);
+        var server = new ByHandEcho(port, how);
         Console.WriteLine($"listening on {server._listener.LocalEndPoint}");
         while (true) server.Turn();
     }
@@ -49,7 +49,8 @@ internal sealed class ByHandEcho
             var descriptor = RawEpoll.Descriptor(events, i, out var readable);
             if (!readable) continue;
             if (!_connections.TryGetValue(descriptor, out var connection)) Accept();
-            else if (_awaits) connection.Resume();
+            else if (connection.Receive is { } receive) receive.Resume();
+            else if (connection.Readable is { } awaitable) awaitable.Resume();
             else if (!Answer(connection)) End(connection);
         }
     }
@@ -63,7 +64,8 @@ internal sealed class ByHandEcho
             socket.Blocking = false;
             var connection = new Connection(socket);
             _connections.Add(connection.Descriptor, connection);
-            if (_awaits) _ = AnswerAsync(connection);
+            if (_how == "await") _ = AnswerReadableAsync(connection, connection.Readable = new LeastAwaitable());
+            if (_how == "valuetask") _ = AnswerAsync(connection, connection.Receive = new LeastValueTask(connection.Descriptor, unix: false));
             RawEpoll.Watch(_epoll, socket);
         }
     }
@@ -75,10 +77,18 @@ internal sealed class ByHandEcho
         return n < 0 || n > 0 && RawEpoll.Send(connection.Descriptor, _buffer.AsSpan(0, n));
     }
 
-    private async Task AnswerAsync(Connection connection)
+    private async Task AnswerReadableAsync(Connection connection, LeastAwaitable readable)
     {
-        do await connection;
+        do await readable;
         while (Answer(connection));
+        End(connection);
+    }
+
+    private async Task AnswerAsync(Connection connection, LeastValueTask receive)
+    {
+        while (await receive.ReceiveAsync(_buffer) is > 0 and var n && RawEpoll.Send(connection.Descriptor, _buffer.AsSpan(0, n)))
+        {
+        }
         End(connection);
     }
 
@@ -88,8 +98,10 @@ internal sealed class ByHandEcho
         connection.Socket.Dispose();
     }
 
-    private sealed class Connection(Socket socket) : LeastAwaitable
+    private sealed class Connection(Socket socket)
     {
+        internal LeastAwaitable? Readable;
+        internal LeastValueTask? Receive;
         internal readonly Socket Socket = socket;
         internal readonly int Descriptor = (int)socket.Handle;
     }

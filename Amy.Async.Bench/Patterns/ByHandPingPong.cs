@@ -64,16 +64,10 @@ internal unsafe class ByHandPingPong : PingPong
     }
 }
 
-/// <summary>
-/// Likewise, with async methods that await the least that can be awaited: one field for a continuation, no threads, no token, no
-/// cancellation, no context, no check of anything. Over a Unix-domain pair it reads as the library has to. What this takes longer than the loop without is the compiler's and the
-/// runtime's part of an await.
-/// </summary>
-internal sealed class AwaitedByHandPingPong(bool unix) : ByHandPingPong(unix)
+/// <summary>Likewise, with async methods. What they take longer than the loop without is the compiler's and the runtime's part of an await.</summary>
+internal abstract class AsyncByHandPingPong(bool unix) : ByHandPingPong(unix)
 {
-    private readonly LeastAwaitable _clientReadable = new();
-    private readonly LeastAwaitable _serverReadable = new();
-    private readonly byte[] _echo = new byte[ServerBuffer];
+    protected readonly byte[] Echo = new byte[ServerBuffer];
     private readonly bool _unix = unix;
     private bool _echoes;
     private bool _going;
@@ -87,7 +81,7 @@ internal sealed class AwaitedByHandPingPong(bool unix) : ByHandPingPong(unix)
         var cpu = Environment.CpuUsage.TotalTime;
         Clock.Start(timed, amount);
         var bytes = GC.GetAllocatedBytesForCurrentThread();
-        var asking = AskAsync(client, new Message(size));
+        var asking = RunAsync(client, new Message(size));
         while (_going)
         {
             var n = RawEpoll.Wait(_epoll, events, Events, StuckMs);
@@ -95,7 +89,7 @@ internal sealed class AwaitedByHandPingPong(bool unix) : ByHandPingPong(unix)
             for (var i = 0; i < n; i++)
             {
                 var descriptor = RawEpoll.Descriptor(events, i, out var readable);
-                if (readable) (descriptor == server ? _serverReadable : _clientReadable).Resume();
+                if (readable) OnReadable(descriptor == server);
             }
         }
         asking.GetAwaiter().GetResult();
@@ -103,20 +97,45 @@ internal sealed class AwaitedByHandPingPong(bool unix) : ByHandPingPong(unix)
         return Clock.Result(Environment.CpuUsage.TotalTime - cpu, bytes);
     }
 
-    private int Read(int descriptor, Span<byte> buffer) => _unix ? RawEpoll.ReceiveMessage(descriptor, buffer) : RawEpoll.Receive(descriptor, buffer);
+    // Over a Unix-domain pair as the library has to.
+    protected int Read(int descriptor, Span<byte> buffer) => _unix ? RawEpoll.ReceiveMessage(descriptor, buffer) : RawEpoll.Receive(descriptor, buffer);
 
-    private async Task EchoAsync(int descriptor)
+    protected abstract void OnReadable(bool server);
+
+    protected abstract Task EchoAsync(int descriptor);
+
+    protected abstract Task AskAsync(int descriptor, Message message);
+
+    private async Task RunAsync(int descriptor, Message message)
+    {
+        await AskAsync(descriptor, message);
+        _going = false;
+    }
+}
+
+/// <summary>
+/// They await the least that can be awaited: one field for a continuation, no threads, no token, no cancellation, no context,
+/// no check of anything.
+/// </summary>
+internal sealed class AwaitedByHandPingPong(bool unix) : AsyncByHandPingPong(unix)
+{
+    private readonly LeastAwaitable _clientReadable = new();
+    private readonly LeastAwaitable _serverReadable = new();
+
+    protected override void OnReadable(bool server) => (server ? _serverReadable : _clientReadable).Resume();
+
+    protected override async Task EchoAsync(int descriptor)
     {
         while (true)
         {
             int n;
-            while ((n = Read(descriptor, _echo)) <= 0) await _serverReadable;
-            RawEpoll.Send(descriptor, _echo.AsSpan(0, n));
+            while ((n = Read(descriptor, Echo)) <= 0) await _serverReadable;
+            RawEpoll.Send(descriptor, Echo.AsSpan(0, n));
             await _serverReadable; // as after a short read
         }
     }
 
-    private async Task AskAsync(int descriptor, Message message)
+    protected override async Task AskAsync(int descriptor, Message message)
     {
         do
         {
@@ -130,6 +149,38 @@ internal sealed class AwaitedByHandPingPong(bool unix) : ByHandPingPong(unix)
             message.Verify();
         }
         while (Clock.Next());
-        _going = false;
+    }
+}
+
+/// <summary>They await a <see cref="ValueTask{T}"/>, as users of the library do, whose source is the least there can be.</summary>
+internal sealed class ValueTaskByHandPingPong : AsyncByHandPingPong
+{
+    private readonly LeastValueTask _clientReceive;
+    private readonly LeastValueTask _serverReceive;
+
+    internal ValueTaskByHandPingPong(bool unix) : base(unix) =>
+        (_clientReceive, _serverReceive) = (new LeastValueTask((int)_client.Handle, unix), new LeastValueTask((int)_server.Handle, unix));
+
+    protected override void OnReadable(bool server) => (server ? _serverReceive : _clientReceive).Resume();
+
+    protected override async Task EchoAsync(int descriptor)
+    {
+        while (true)
+        {
+            var n = await _serverReceive.ReceiveAsync(Echo);
+            RawEpoll.Send(descriptor, Echo.AsSpan(0, n));
+        }
+    }
+
+    protected override async Task AskAsync(int descriptor, Message message)
+    {
+        do
+        {
+            message.Change();
+            RawEpoll.Send(descriptor, message.Sent.Span);
+            for (var got = 0; got < message.Size;) got += await _clientReceive.ReceiveAsync(message.Back.AsMemory(got));
+            message.Verify();
+        }
+        while (Clock.Next());
     }
 }

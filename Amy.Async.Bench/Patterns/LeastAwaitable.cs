@@ -3,7 +3,7 @@ using System.Runtime.CompilerServices;
 namespace Amy.Async.Bench.Patterns;
 
 /// <summary>The least that can be awaited: one field for a continuation, again and again.</summary>
-internal class LeastAwaitable : INotifyCompletion
+internal sealed class LeastAwaitable : INotifyCompletion
 {
     private Action? _continuation;
 

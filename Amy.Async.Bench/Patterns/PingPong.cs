@@ -15,6 +15,7 @@ internal abstract class PingPong
         "amy-readable" => new ReadablePingPong(unix, spin),
         "by-hand" => new ByHandPingPong(unix),
         "by-hand-await" => new AwaitedByHandPingPong(unix),
+        "by-hand-valuetask" => new ValueTaskByHandPingPong(unix),
         "saea" => new ArgsPingPong(unix),
         "socket" => new SocketPingPong(unix),
         _ => throw new ArgumentException($"Unknown pattern '{pattern}'."),

@@ -343,7 +343,7 @@ internal sealed class WakeExplorationTests
             case 3:
                 RunOne(ref w, 5);
                 return true;
-            case 5: // WaitAndDispatch
+            case 5: // before it waits
                 w.Loop = (sbyte)(w.Stop ? 0 : 6);
                 return true;
             case 6:

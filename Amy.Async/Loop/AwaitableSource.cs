@@ -44,7 +44,7 @@ internal class AwaitableSource(EventLoop loop, StateWord state) : Registration
         if (!State.Edge(read, write, seen, out var taken)) return;
         (taken == Direction.Read ? Reader : Writer)!.Proceed();
         // The reader's continuation has run meanwhile and may have closed everything; Take sees that.
-        if (taken == Direction.Read && write && State.Take(Direction.Write)) Writer!.Proceed();
+        if (taken == Direction.Read && write && State.IsArmed(Direction.Write) && State.Take(Direction.Write)) Writer!.Proceed();
     }
 
     private static long Seen(Readiness readiness)

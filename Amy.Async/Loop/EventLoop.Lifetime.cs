@@ -142,7 +142,7 @@ public sealed partial class EventLoop
                 task = Begin(main);
                 RestoreContext();
             }
-            while (!_stopRequested && _fatal is null) Turn();
+            while (!_stopRequested && _fatal is null) SomeTurns();
         }
         catch (Exception e) // the poller failed: nothing of this loop can go on
         {
@@ -200,6 +200,7 @@ public sealed partial class EventLoop
         }
         finally
         {
+            _now.IsOver = true;
             _queue.Close();
             RunLeftOvers();
             Pool.Flush(); // what the last turns ended

@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace Amy.Async;
 
 // A loop that has caught up with a thread that posts, and slept, would be woken again by its next item. So that a burst costs
@@ -13,7 +15,12 @@ public sealed partial class EventLoop
     private bool Linger()
     {
         var others = _now.PostsRun - _now.OwnPosts; // exact while the queue is empty
-        if (others == _now.PostsOfOthers) return false;
+        return others != _now.PostsOfOthers && LingerFor(others);
+    }
+
+    [MethodImpl(MethodImplOptions.NoInlining)] // it would push the dispatch out of the turn
+    private bool LingerFor(long others)
+    {
         _now.PostsOfOthers = others;
         // It never falls, as a counter must not: a wake-up is written before what it is for has run, or for no post at all.
         _now.WakesSaved = Math.Max(_now.WakesSaved, others - _poller.WakesWritten);

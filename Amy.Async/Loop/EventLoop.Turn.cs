@@ -17,6 +17,7 @@ public sealed partial class EventLoop
     private const int MaxItems = 256;
     private const int MaxTimers = 256;
     private const int Budget = 64;
+    private const int TurnsAtOnce = 16;
     private const int BytesPerUnit = 8192; // of the budget, beyond the operation's own
     internal const int AcceptUnits = 8;
 
@@ -27,16 +28,29 @@ public sealed partial class EventLoop
     private ExceptionDispatchInfo? _fatal;
     private long _acceptBackoffs; // Interlocked
 
-    // Not inlined into the endless loop around it, which never returns to be compiled again: only what is called anew gets
-    // the JIT's best code.
+    // A few turns at a time: the endless loop around them never returns to be compiled again, and only what is called anew gets
+    // the JIT's best code. One method down to the resume: see "One frame from the wait to the resume" in ARCHITECTURE.md.
     [MethodImpl(MethodImplOptions.NoInlining)]
-    private void Turn()
+    private void SomeTurns()
     {
-        _now.Turns++;
-        _poller.ClearWake(); // before the queue is looked at: whoever adds later wakes anew
-        if (_queue.HasWork) RunPosted();
-        RunTimers();
-        WaitAndDispatch();
+        for (var left = TurnsAtOnce; left > 0 && !_stopRequested && _fatal is null; left--)
+        {
+            _now.Turns++;
+            _poller.ClearWake(); // before the queue is looked at: whoever adds later wakes anew
+            if (_queue.HasWork) RunPosted();
+            RunTimers();
+            Pool.Flush();
+            if (_now.ActiveSince != 0) EndActivity(); // listeners may post: before the queue is looked at
+            if (_stopRequested || _fatal is not null) return;
+            var timeout = _queue.HasWork ? 0 : TimeToNextTimer();
+            int events;
+            if (timeout == 0 || Linger()) events = _poller.Look(); // every turn looks at the kernel
+            else if (_foreign?.Jumper is { } time && JumpIfIdle(time, timeout)) continue;
+            else if (_spin.ShouldSpin(_kernelClock)) events = SpinThenWait(timeout);
+            else events = Sleep(timeout);
+            DispatchInline(events);
+            if (_now.HasSpun) RecordSpin();
+        }
     }
 
     private void RunPosted()
@@ -48,18 +62,6 @@ public sealed partial class EventLoop
         }
     }
 
-    private void WaitAndDispatch()
-    {
-        Pool.Flush();
-        if (_now.ActiveSince != 0) EndActivity(); // listeners may post: before the queue is looked at
-        if (_stopRequested || _fatal is not null) return;
-        var timeout = _queue.HasWork ? 0 : TimeToNextTimer();
-        if (timeout == 0 || Linger()) Dispatch(_poller.Look()); // every turn looks at the kernel
-        else if (_foreign?.Jumper is { } time && JumpIfIdle(time, timeout)) return;
-        else if (_spin.ShouldSpin(_kernelClock)) SpinThenWait(timeout);
-        else Dispatch(Sleep(timeout));
-    }
-
     /// <summary>Waits in the kernel, if there is still nothing to do when that has been said: see WorkQueue.</summary>
     private int Sleep(long timeout)
     {
@@ -69,14 +71,10 @@ public sealed partial class EventLoop
         return _poller.Sleep(0);
     }
 
-    private void SpinThenWait(long timeout)
+    private int SpinThenWait(long timeout)
     {
         var events = _poller.Look(); // costs no look at the clock when there is something
-        if (events > 0)
-        {
-            Dispatch(events);
-            return;
-        }
+        if (events > 0) return events;
         var start = _kernelClock.Now();
         var end = start;
         var due = timeout < 0 ? long.MaxValue : start + timeout;
@@ -90,17 +88,26 @@ public sealed partial class EventLoop
         if (events == 0 && !work)
         {
             _spin.Record(start, end, paid: false);
-            Dispatch(Sleep(timeout < 0 ? timeout : Math.Max(0, due - end)));
-            return;
+            return Sleep(timeout < 0 ? timeout : Math.Max(0, due - end));
         }
-        var before = _now.Resumes + _now.PostsRun - _now.Accepts;
-        Dispatch(events);
-        // Edges that nobody awaited (AF_UNIX makes one per read of the peer's) do not count as paid. Nor do accepted connections:
-        // nobody waits for an answer yet, and spinning for them cost a server half as much CPU again (bench accept).
-        _spin.Record(start, end, work || _now.Resumes + _now.PostsRun - _now.Accepts > before);
+        (_now.HasSpun, _now.SpinStart, _now.SpinEnd, _now.SpinFoundWork, _now.ServedBefore) = (true, start, end, work, Served);
+        return events;
     }
 
-    private void Dispatch(int events)
+    // Edges that nobody awaited (AF_UNIX makes one per read of the peer's) do not count as paid. Nor do accepted connections:
+    // nobody waits for an answer yet, and spinning for them cost a server half as much CPU again (bench accept).
+    private void RecordSpin()
+    {
+        _spin.Record(_now.SpinStart, _now.SpinEnd, _now.SpinFoundWork || Served > _now.ServedBefore);
+        _now.HasSpun = false;
+    }
+
+    private long Served => _now.Resumes + _now.PostsRun - _now.Accepts;
+
+    private void Dispatch(int events) => DispatchInline(events);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private void DispatchInline(int events)
     {
         _now.Polls++;
         if (_isWatched && Watchdog.IsParked) Watchdog.Unpark(); // behind the wait's fence
@@ -126,9 +133,10 @@ public sealed partial class EventLoop
     /// Resumes an awaiting method in the dispatch, under the loop's context, or without one, so that Task continuations of
     /// libraries further up are inlined too and do not leave for the thread pool.
     /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal void Resume(Action<object?> continuation, object? state, ExecutionContext? flow, bool withContext)
     {
-        if (!IsCurrent) // the loop has stopped, and the last completions run on the thread pool
+        if (_now.IsOver) // the last completions run on the thread pool
         {
             Operation.Run(continuation, state, flow);
             return;

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Runtime.CompilerServices;
 using System.Runtime.ExceptionServices;
 using System.Threading.Tasks.Sources;
 using Amy.Async.Compat;
@@ -145,23 +146,15 @@ internal abstract partial class Operation : IThreadPoolWorkItem
     /// <summary>Loop only: the operation was taken (Inside); try, and complete or arm again.</summary>
     internal void Proceed()
     {
-        while (true)
+        while (!Attempt())
         {
-            if (Attempt())
-            {
-                CompleteAndResume();
-                return;
-            }
-            switch (Source.State.Arm(Side))
-            {
-                case StateWord.ArmResult.Armed:
-                    return;
-                case StateWord.ArmResult.Ended:
-                    Error = Source.EndedError();
-                    CompleteAndResume();
-                    return;
-            }
+            var armed = Source.State.Arm(Side);
+            if (armed == StateWord.ArmResult.Armed) return;
+            if (armed == StateWord.ArmResult.Attempt) continue;
+            Error = Source.EndedError();
+            break;
         }
+        CompleteAndResume();
     }
 
     /// <summary>
@@ -234,22 +227,16 @@ internal abstract partial class Operation : IThreadPoolWorkItem
 
     // ---- resuming
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)] // into the dispatch: see EventLoop.SomeTurns
     private void ResumeNow()
     {
-        switch (_resume)
+        if (_resume > Resume.InlineWithoutContext)
         {
-            case Resume.Inline or Resume.InlineWithoutContext:
-                var (continuation, state, flow) = TakeContinuation();
-                Loop.Resume(continuation, state, flow, _resume == Resume.Inline);
-                break;
-            case Resume.Context or Resume.Scheduler:
-                ResumeElsewhere();
-                break;
-            default:
-                if (Loop.IsCurrent) Loop.Pool.Add(this);
-                else Runtime.QueueToPool(this);
-                break;
+            ResumeElsewhere();
+            return;
         }
+        var (continuation, state, flow) = TakeContinuation();
+        Loop.Resume(continuation, state, flow, _resume == Resume.Inline);
     }
 
     // A context or scheduler that refuses (one that has been shut down, for example) must neither end this loop nor lose the
@@ -259,7 +246,9 @@ internal abstract partial class Operation : IThreadPoolWorkItem
         try
         {
             if (_resume == Resume.Context) ((SynchronizationContext)_target!).Post(s_posted, this);
-            else _ = Task.Factory.StartNew(s_scheduled, this, CancellationToken.None, TaskCreationOptions.DenyChildAttach, (TaskScheduler)_target!);
+            else if (_resume == Resume.Scheduler) _ = Task.Factory.StartNew(s_scheduled, this, CancellationToken.None, TaskCreationOptions.DenyChildAttach, (TaskScheduler)_target!);
+            else if (Loop.IsCurrent) Loop.Pool.Add(this);
+            else Runtime.QueueToPool(this);
         }
         catch (Exception e)
         {
@@ -283,6 +272,7 @@ internal abstract partial class Operation : IThreadPoolWorkItem
     }
 
     // The continuation leaves the fields before it runs: it fetches, and then the next operation uses them.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private (Action<object?> Continuation, object? State, ExecutionContext? Flow) TakeContinuation()
     {
         var result = (_continuation!, _state, _flow);
@@ -309,13 +299,7 @@ internal abstract partial class Operation : IThreadPoolWorkItem
         if (!Source.State.CanAwait(Side, token)) throw Stale();
 
         if ((flags & ValueTaskSourceOnCompletedFlags.FlowExecutionContext) != 0) _flow = ExecutionContext.Capture();
-        _target = (flags & ValueTaskSourceOnCompletedFlags.UseSchedulingContext) != 0 ? CaptureTarget() : null;
-        _resume = _target switch
-        {
-            null => Loop.IsCurrent ? Resume.InlineWithoutContext : Resume.Pool,
-            SynchronizationContext context => context == Loop.SynchronizationContext && Loop.IsCurrent ? Resume.Inline : Resume.Context,
-            _ => Resume.Scheduler,
-        };
+        _resume = (flags & ValueTaskSourceOnCompletedFlags.UseSchedulingContext) != 0 ? CaptureTarget() : WithoutTarget();
         _continuation = continuation;
         _state = state;
 
@@ -345,13 +329,22 @@ internal abstract partial class Operation : IThreadPoolWorkItem
         if (error is not null) ExceptionDispatchInfo.Capture(error).Throw();
     }
 
-    private static object? CaptureTarget()
+    private Resume CaptureTarget()
     {
         var context = SynchronizationContext.Current;
-        if (context is not null && context.GetType() != typeof(SynchronizationContext)) return context;
+        if (context == Loop.SynchronizationContext && Loop.IsCurrent) return Resume.Inline;
+        if (context is not null && context.GetType() != typeof(SynchronizationContext))
+        {
+            _target = context;
+            return Resume.Context;
+        }
         var scheduler = TaskScheduler.Current;
-        return scheduler == TaskScheduler.Default ? null : scheduler;
+        if (scheduler == TaskScheduler.Default) return WithoutTarget();
+        _target = scheduler;
+        return Resume.Scheduler;
     }
+
+    private Resume WithoutTarget() => Loop.IsCurrent ? Resume.InlineWithoutContext : Resume.Pool;
 
     private static InvalidOperationException Stale() =>
         new("This ValueTask was awaited already, or its operation is over or not finished. A ValueTask may be awaited once.");

@@ -18,6 +18,17 @@ internal sealed class TurnState
     internal int Budget; // of operations that complete at once
     internal long ActiveSince; // when the loop last came back from the kernel, while somebody listens to the meter; else 0
 
+    // A spin that ended because there was something, until that has been dispatched.
+    internal bool HasSpun;
+    internal long SpinStart;
+    internal long SpinEnd;
+    internal bool SpinFoundWork; // posted, a timer, the end
+    internal long ServedBefore;
+
+    // From now on operations are completed on the thread pool, until then by the loop's thread alone. Written before the queue is
+    // closed, a full fence; read by whoever got there because it found the queue closed.
+    internal bool IsOver;
+
     // Counted for Statistics.
     internal long Turns;
     internal long Polls;
