@@ -70,11 +70,13 @@ internal sealed class ByHandEcho
         }
     }
 
-    // False: the peer has gone.
+    // Until a receive is short, as the C server. False: the peer has gone.
     private bool Answer(Connection connection)
     {
-        var n = RawEpoll.Receive(connection.Descriptor, _buffer);
-        return n < 0 || n > 0 && RawEpoll.Send(connection.Descriptor, _buffer.AsSpan(0, n));
+        int n;
+        do n = RawEpoll.Receive(connection.Descriptor, _buffer);
+        while (n > 0 && RawEpoll.Send(connection.Descriptor, _buffer.AsSpan(0, n)) && n == BufferSize);
+        return n != 0;
     }
 
     private async Task AnswerReadableAsync(Connection connection, LeastAwaitable readable)

@@ -108,8 +108,14 @@ internal abstract class AsyncByHandPingPong(bool unix) : ByHandPingPong(unix)
 
     private async Task RunAsync(int descriptor, Message message)
     {
-        await AskAsync(descriptor, message);
-        _going = false;
+        try
+        {
+            await AskAsync(descriptor, message);
+        }
+        finally
+        {
+            _going = false;
+        }
     }
 }
 

@@ -19,10 +19,17 @@ internal sealed class LeastValueTask(int descriptor, bool unix) : IValueTaskSour
         return new ValueTask<int>(this, 0);
     }
 
+    /// <summary>There is something to receive: until a receive is short.</summary>
     internal void Resume()
     {
-        _received = unix ? RawEpoll.ReceiveMessage(descriptor, _buffer.Span) : RawEpoll.Receive(descriptor, _buffer.Span);
-        if (_received >= 0) _continuation!(_state);
+        int length;
+        do
+        {
+            length = _buffer.Length;
+            _received = unix ? RawEpoll.ReceiveMessage(descriptor, _buffer.Span) : RawEpoll.Receive(descriptor, _buffer.Span);
+            if (_received >= 0) _continuation!(_state);
+        }
+        while (_received == length && length > 0);
     }
 
     public ValueTaskSourceStatus GetStatus(short token) => ValueTaskSourceStatus.Pending;

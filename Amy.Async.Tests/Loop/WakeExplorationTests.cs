@@ -3,7 +3,7 @@ namespace Amy.Async.Tests.Loop;
 /// <summary>
 /// Explores every interleaving of what wakes a loop: two threads that post, one that asks it to stop, the loop with
 /// its turn, its sleep and its end, and a kernel with other events. The real <see cref="WakeFlag"/> and <see cref="PollerUse"/>
-/// run in each step; the order of the steps is that of <c>TryEnqueue</c>, <c>RequestStop</c>, <c>Poller.Wake</c>, <c>Turn</c>,
+/// run in each step; the order of the steps is that of <c>TryEnqueue</c>, <c>RequestStop</c>, <c>Poller.Wake</c>, <c>SomeTurns</c>,
 /// <c>EventLoop.Sleep</c>, <c>Poller.Sleep</c> and <c>End</c>.
 /// </summary>
 /// <remarks>
@@ -323,7 +323,7 @@ internal sealed class WakeExplorationTests
             case 0: // RunUntilEnd
                 w.Loop = (sbyte)(w.Stop ? 20 : 1);
                 return true;
-            case 1: // Turn
+            case 1: // SomeTurns
                 if (_bug != Bug.LoopClearsTheFlagAfterItsLastLook) w.Wake.Clear();
                 w.Loop = 2;
                 return true;

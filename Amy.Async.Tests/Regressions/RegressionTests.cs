@@ -116,6 +116,7 @@ internal sealed class RegressionTests
         internal bool Bad = true;
         private readonly byte[] _b = new byte[16];
         public override Memory<byte> Memory => CreateMemory(16);
+        protected override bool TryGetArray(out ArraySegment<byte> segment) => Bad ? throw new ObjectDisposedException("buffer") : base.TryGetArray(out segment);
         public override Span<byte> GetSpan() => Bad ? throw new ObjectDisposedException("buffer") : _b;
         public override MemoryHandle Pin(int elementIndex = 0) => throw new NotSupportedException();
         public override void Unpin() { }

@@ -136,6 +136,7 @@ public sealed partial class EventLoop
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal void Resume(Action<object?> continuation, object? state, ExecutionContext? flow, bool withContext)
     {
+        Debug.Assert(IsCurrent || _now.IsOver);
         if (_now.IsOver) // the last completions run on the thread pool
         {
             Operation.Run(continuation, state, flow);

@@ -241,14 +241,19 @@ internal abstract partial class Operation : IThreadPoolWorkItem
 
     // A context or scheduler that refuses (one that has been shut down, for example) must neither end this loop nor lose the
     // awaiting method: it goes on on the thread pool.
+    [MethodImpl(MethodImplOptions.NoInlining)]
     private void ResumeElsewhere()
     {
+        if (_resume == Resume.Pool)
+        {
+            if (Loop.IsCurrent) Loop.Pool.Add(this);
+            else Runtime.QueueToPool(this);
+            return;
+        }
         try
         {
             if (_resume == Resume.Context) ((SynchronizationContext)_target!).Post(s_posted, this);
-            else if (_resume == Resume.Scheduler) _ = Task.Factory.StartNew(s_scheduled, this, CancellationToken.None, TaskCreationOptions.DenyChildAttach, (TaskScheduler)_target!);
-            else if (Loop.IsCurrent) Loop.Pool.Add(this);
-            else Runtime.QueueToPool(this);
+            else _ = Task.Factory.StartNew(s_scheduled, this, CancellationToken.None, TaskCreationOptions.DenyChildAttach, (TaskScheduler)_target!);
         }
         catch (Exception e)
         {

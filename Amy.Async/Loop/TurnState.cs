@@ -25,7 +25,7 @@ internal sealed class TurnState
     internal bool SpinFoundWork; // posted, a timer, the end
     internal long ServedBefore;
 
-    // From now on operations are completed on the thread pool, until then by the loop's thread alone. Written before the queue is
+    // From now on methods are resumed on the thread pool, until then by the loop's thread alone. Written before the queue is
     // closed, a full fence; read by whoever got there because it found the queue closed.
     internal bool IsOver;
 

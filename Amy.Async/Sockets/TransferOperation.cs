@@ -23,7 +23,7 @@ internal class TransferOperation : Operation, IValueTaskSource<int>, IValueTaskS
 
     protected Kind What;
     private bool _asStream; // failures are those of a Stream
-    private Memory<byte> _buffer; // to receive into, or what is sent, which is not written to
+    protected Memory<byte> Buffer; // to receive into, or what is sent, which is not written to
     private object? _owner; // kept alive while the operation waits: the caller may have let go of it
 
     private int _count; // the result, or what has been sent so far
@@ -46,13 +46,13 @@ internal class TransferOperation : Operation, IValueTaskSource<int>, IValueTaskS
 
     internal short Receive(object owner, Memory<byte> buffer, bool asStream, bool deferred, CancellationToken token)
     {
-        _buffer = buffer;
+        Buffer = buffer;
         return Begin(owner, buffer.IsEmpty ? Kind.Readiness : Kind.Receive, deferred, token, asStream: asStream);
     }
 
     internal short Send(object owner, ReadOnlyMemory<byte> buffer, int sent, bool asStream, bool deferred, CancellationToken token)
     {
-        _buffer = MemoryMarshal.AsMemory(buffer);
+        Buffer = MemoryMarshal.AsMemory(buffer);
         return Begin(owner, Kind.Send, deferred, token, sent, asStream);
     }
 
@@ -87,24 +87,24 @@ internal class TransferOperation : Operation, IValueTaskSource<int>, IValueTaskS
 
     protected virtual bool Try() => What switch
     {
-        Kind.Receive => TryReceive(),
+        Kind.Receive => TryReceive(Buffer.Span),
         Kind.Send => TrySend(),
         _ => Ended(Descriptor.Poll(Side, out _readiness), ready: true),
     };
 
-    private bool TryReceive()
+    protected bool TryReceive(Span<byte> buffer)
     {
-        var n = Descriptor.Receive(_buffer.Span, out var ready);
+        var n = Descriptor.Receive(buffer, out var ready);
         if (n >= 0) _count = n;
         return Ended(n, ready || n <= 0); // what follows an error or the end may be there at once
     }
 
     private bool TrySend()
     {
-        var n = Descriptor.SendAll(_buffer.Span.Slice(_count));
+        var n = Descriptor.SendAll(Buffer.Span.Slice(_count));
         if (n < 0) return Ended(n, ready: true);
         _count += n;
-        return _count == _buffer.Length ? Ended(0, ready: true) : false;
+        return _count == Buffer.Length ? Ended(0, ready: true) : false;
     }
 
     /// <summary>EAGAIN goes on waiting; everything else ends the operation.</summary>
@@ -118,7 +118,7 @@ internal class TransferOperation : Operation, IValueTaskSource<int>, IValueTaskS
 
     protected override void OnCompleting()
     {
-        _buffer = default;
+        Buffer = default;
         _owner = null;
     }
 
