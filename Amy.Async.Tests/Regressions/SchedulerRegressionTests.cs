@@ -29,7 +29,11 @@ internal sealed class SchedulerRegressionTests
         for (var i = 1; i <= 50_000; i++)
         {
             loop.Post(item);
-            while (Volatile.Read(ref done) < i) Thread.SpinWait(1); // posts the next in a moment
+            while (Volatile.Read(ref done) < i) // posts the next in a moment
+            {
+                if (Environment.ProcessorCount == 1) Thread.Yield(); // or the loop gets its turn when this thread's time is up
+                else Thread.SpinWait(1);
+            }
         }
         TestContext.Out.WriteLine($"turns {loop.Statistics.Turns}, polls {loop.Polls}, longest without a poll: {longest}");
         Assert.That(loop.Statistics.Turns - loop.Polls, Is.LessThanOrEqualTo(1), "every turn looks at the kernel");
