@@ -100,6 +100,20 @@ internal sealed class OperationTests
     });
 
     [Test]
+    public void CompletedWhenTheLoopIsOver_ResumesThere_AndLeavesNoContextBehind() => Run.OnThread(() =>
+    {
+        using var loop = EventLoop.Start();
+        var source = new Source(loop);
+        async Task<int> Wait() => await source.Read.Run();
+        Task<int>? waiting = null;
+        Run.Wait(loop.InvokeAsync(() => { waiting = Wait(); }));
+        loop.Dispose();
+        source.Read.Available = 1;
+        source.OnReady(Readiness.Readable); // on a thread of another's, as what the loop leaves to the pool
+        Assert.That((waiting!.IsCompletedSuccessfully, SynchronizationContext.Current), Is.EqualTo((true, (SynchronizationContext?)null)));
+    });
+
+    [Test]
     public void Start_EdgeBeforeArming_TriesAndIsDoneAtOnce() => On(async source =>
     {
         source.State.Begin(Direction.Read);
